@@ -1,0 +1,247 @@
+#include "python/asarray.h"
+
+#include <cstring>
+#include <string>
+
+#include "python/exchange.h"
+#include "python/ingest.h"
+
+namespace dlferry::python {
+namespace {
+
+struct Call {
+  PyObject* const* args;
+  Py_ssize_t nargs;
+  PyObject* keywords;  // a tuple of names, or null
+
+  [[nodiscard]] PyObject* delegate(PyObject* general) const {
+    return PyObject_Vectorcall(general, args, static_cast<std::size_t>(nargs), keywords);
+  }
+};
+
+struct Request {
+  PyObject* dtype = Py_None;
+  CopyPolicy copy = CopyPolicy::kIfNeeded;
+  ReadOnlyPolicy readonly = ReadOnlyPolicy::kCopy;
+};
+
+bool is_name(PyObject* name, PyObject* interned) {
+  return name == interned || PyUnicode_Compare(name, interned) == 0;
+}
+
+bool equals(PyObject* text, const char* expected) {
+  return PyUnicode_CheckExact(text) != 0 && PyUnicode_CompareWithASCIIString(text, expected) == 0;
+}
+
+bool names_the_cpu(const Torch& torch, PyObject* device) {
+  if (device == Py_None || equals(device, "cpu")) return true;
+  if (Py_TYPE(device) != Py_TYPE(torch.cpu)) return false;
+  const int same = PyObject_RichCompareBool(device, torch.cpu, Py_EQ);
+  if (same < 0) PyErr_Clear();
+  return same == 1;
+}
+
+bool parse_copy(PyObject* value, CopyPolicy& copy) {
+  if (value == Py_None) copy = CopyPolicy::kIfNeeded;
+  else if (value == Py_True) copy = CopyPolicy::kAlways;
+  else if (value == Py_False) copy = CopyPolicy::kNever;
+  else return false;
+  return true;
+}
+
+bool parse_readonly(PyObject* value, ReadOnlyPolicy& readonly) {
+  if (equals(value, "copy")) readonly = ReadOnlyPolicy::kCopy;
+  else if (equals(value, "share")) readonly = ReadOnlyPolicy::kShare;
+  else if (equals(value, "error")) readonly = ReadOnlyPolicy::kError;
+  else return false;
+  return true;
+}
+
+enum class Signature { kAsarray, kFromDlpack };
+
+// False when the call wants something that the fast path does not do, or is wrong: the general route
+// knows which.
+bool parse(const Torch& torch, const Call& call, Signature signature, Request& request) {
+  if (call.nargs != 1) return false;
+  const Py_ssize_t count = call.keywords == nullptr ? 0 : PyTuple_GET_SIZE(call.keywords);
+  for (Py_ssize_t i = 0; i < count; ++i) {
+    PyObject* name = PyTuple_GET_ITEM(call.keywords, i);
+    PyObject* value = call.args[1 + i];
+    bool plain = false;
+    if (is_name(name, names().dtype)) {
+      request.dtype = value;
+      plain = signature == Signature::kAsarray;
+    } else if (is_name(name, names().copy)) {
+      plain = parse_copy(value, request.copy);
+    } else if (is_name(name, names().device)) {
+      plain = names_the_cpu(torch, value);
+    } else if (is_name(name, names().readonly)) {
+      plain = parse_readonly(value, request.readonly);
+    } else if (is_name(name, names().requires_grad)) {
+      plain = signature == Signature::kAsarray && (value == Py_None || value == Py_False);
+    }
+    if (!plain) return false;
+  }
+  return true;
+}
+
+bool is_host(const View& view) noexcept { return view.device.device_type != dlpack::kCUDA; }
+
+// A copy of read-only memory is refused when the memory is a mapped file. 1, 0, or -1 with an error.
+int add_mapped_file(PyObject* object, const Request& request, Source& source) {
+  const bool matters = (source.facts & kReadOnly) != 0 && request.copy != CopyPolicy::kAlways &&
+                       request.readonly == ReadOnlyPolicy::kCopy;
+  if (!matters) return 0;
+  const Ref mapped = Ref::steal(PyObject_CallOneArg(installed().is_mapped_file, object));
+  if (!mapped) return -1;
+  if (mapped.get() == Py_True) source.facts |= kMappedFile;
+  return mapped.get() == Py_True ? 1 : 0;
+}
+
+// Memory that Python objects describe: shared or copied. `done` is false when neither was possible
+// here and the general route is to decide, or to say why not.
+PyObject* convert(const Torch& torch, PyObject* object, const Request& request, bool& done) {
+  done = true;
+  Source source;
+  switch (ingest(object, request.copy == CopyPolicy::kNever, source)) {
+    case Ingest::kFailed:
+      return nullptr;
+    case Ingest::kDeclined:
+      done = false;
+      return nullptr;
+    case Ingest::kTaken:
+      break;
+  }
+  std::optional<DType> dtype = source.view.dtype;
+  if (request.dtype != Py_None) dtype = dtype_from_torch(torch, request.dtype);
+  if (source.has_dtype && dtype && is_host(source.view)) {
+    if (*dtype != source.view.dtype) source.facts |= kDTypeDiffers;
+    if (add_mapped_file(object, request, source) < 0) return nullptr;
+    const Plan plan = decide(source.facts, request.copy, request.readonly);
+    if (plan.action == Action::kShare) return share(torch, source);
+    if (plan.action == Action::kCopy) return copy(torch, source, *dtype);
+  }
+  done = false;
+  return nullptr;
+}
+
+bool is_tensor(const Torch& torch, PyObject* object) {
+  return Py_TYPE(object) == torch.tensor || PyObject_TypeCheck(object, torch.tensor);
+}
+
+// Subclasses of ndarray may carry a mask or be a mapped file: those are told apart in Python.
+bool is_plain(const Torch& torch, PyObject* object) {
+  return !is_tensor(torch, object) && (!PyArray_Check(object) || PyArray_CheckExact(object));
+}
+
+PyObject* convert_or_delegate(const Torch& torch, const Call& call, Signature signature) {
+  Request request;
+  if (parse(torch, call, signature, request) && is_plain(torch, call.args[0])) {
+    bool done;
+    PyObject* result = convert(torch, call.args[0], request, done);
+    if (done) return result;
+  }
+  const bool is_asarray = signature == Signature::kAsarray;
+  return call.delegate(is_asarray ? installed().asarray : installed().from_dlpack);
+}
+
+PyObject* asarray(PyObject*, PyObject* const* args, Py_ssize_t nargs, PyObject* keywords) {
+  const Call call{args, nargs, keywords};
+  const Torch* const torch = python::torch();
+  if (torch == nullptr) return nullptr;
+  if (nargs == 1 && keywords == nullptr && is_tensor(*torch, args[0])) {
+    Py_INCREF(args[0]);
+    return args[0];
+  }
+  return convert_or_delegate(*torch, call, Signature::kAsarray);
+}
+
+// A new tensor on the memory of a plain one: what an export and an import through DLPack would give,
+// in one step of torch's own, so that conj and neg bits stay true. Null without an error: not plain.
+PyObject* alias(const Torch& torch, PyObject* tensor) {
+  TensorView seen;
+  if (torch.table == nullptr || !look(torch, tensor, seen)) {
+    PyErr_Clear();
+    return nullptr;
+  }
+  const Ref requires_grad = Ref::steal(PyObject_GetAttr(tensor, names().requires_grad));
+  if (requires_grad.get() != Py_False) return nullptr;
+  return PyObject_CallMethodNoArgs(tensor, names().detach);
+}
+
+PyObject* from_dlpack(PyObject*, PyObject* const* args, Py_ssize_t nargs, PyObject* keywords) {
+  const Call call{args, nargs, keywords};
+  const Torch* const torch = python::torch();
+  if (torch == nullptr) return nullptr;
+  if (nargs == 1 && keywords == nullptr && Py_TYPE(args[0]) == torch->tensor) {
+    PyObject* result = alias(*torch, args[0]);
+    if (result != nullptr || PyErr_Occurred() != nullptr) return result;
+  }
+  return convert_or_delegate(*torch, call, Signature::kFromDlpack);
+}
+
+bool bit_is_set(PyObject* tensor, PyObject* method) {
+  const Ref bit = Ref::steal(PyObject_CallMethodNoArgs(tensor, method));
+  PyErr_Clear();
+  return bit.get() != Py_False;
+}
+
+// Null without an error: not a plain CPU tensor of one of NumPy's dtypes.
+PyObject* array_of(const Torch& torch, PyObject* tensor) {
+  TensorView seen;
+  if (torch.table == nullptr || !look(torch, tensor, seen)) {
+    PyErr_Clear();
+    return nullptr;
+  }
+  const View& view = seen.view;
+  if (view.device.device_type != dlpack::kCPU || !numpy_type_number(view.dtype)) return nullptr;
+  if (bit_is_set(tensor, names().is_neg)) return nullptr;
+  if (is_complex(view.dtype) && bit_is_set(tensor, names().is_conj)) return nullptr;
+  const Ref requires_grad = Ref::steal(PyObject_GetAttr(tensor, names().requires_grad));
+  if (requires_grad.get() != Py_False) return nullptr;
+  return array_on(tensor, view);
+}
+
+PyObject* to_numpy(PyObject*, PyObject* const* args, Py_ssize_t nargs, PyObject* keywords) {
+  const Torch* const torch = python::torch();
+  if (torch == nullptr) return nullptr;
+  if (nargs == 1 && keywords == nullptr && Py_TYPE(args[0]) == torch->tensor) {
+    PyObject* result = array_of(*torch, args[0]);
+    if (result != nullptr || PyErr_Occurred() != nullptr) return result;
+  }
+  return Call{args, nargs, keywords}.delegate(installed().to_numpy);
+}
+
+PyCFunction raw(PyObject* (*function)(PyObject*, PyObject* const*, Py_ssize_t, PyObject*)) {
+  return reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(function));
+}
+
+}  // namespace
+
+PyMethodDef* hot_functions() noexcept {
+  constexpr int kFlags = METH_FASTCALL | METH_KEYWORDS;
+  static PyMethodDef methods[] = {
+      {"asarray", raw(&asarray), kFlags,
+       "asarray($module, obj, /, *, dtype=None, device=None, copy=None, requires_grad=None, "
+       "readonly='copy')\n--\n\n"},
+      {"from_dlpack", raw(&from_dlpack), kFlags,
+       "from_dlpack($module, x, /, *, device=None, copy=None, readonly='copy')\n--\n\n"},
+      {"to_numpy", raw(&to_numpy), kFlags,
+       "to_numpy($module, x, /, *, dtype=None, copy=None, out=None)\n--\n\n"},
+      {nullptr, nullptr, 0, nullptr},
+  };
+  return methods;
+}
+
+bool document(const char* name, const char* text) {
+  for (PyMethodDef* method = hot_functions(); method->ml_name != nullptr; ++method) {
+    if (std::strcmp(method->ml_name, name) != 0) continue;
+    // Leaked on purpose: the builtin reads it until the process ends.
+    auto* documented = new std::string(std::string(method->ml_doc) + text);
+    method->ml_doc = documented->c_str();
+    return true;
+  }
+  return false;
+}
+
+}  // namespace dlferry::python

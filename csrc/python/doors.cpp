@@ -1,0 +1,86 @@
+#include "python/doors.h"
+
+#include <atomic>
+#include <string>
+
+namespace dlferry::python {
+namespace {
+
+Names interned;
+std::atomic<const Torch*> resolved{nullptr};
+
+// Borrowed by `dict`, kept alive on purpose for the life of the process.
+PyObject* keep(PyObject* dict, const char* name) {
+  PyObject* value = PyDict_GetItemString(dict, name);
+  if (value == nullptr) PyErr_Format(PyExc_KeyError, "names_for_core lacks %s", name);
+  Py_XINCREF(value);
+  return value;
+}
+
+const Torch* resolve() {
+  const Ref dict = Ref::steal(PyObject_CallNoArgs(installed().torch_names));
+  if (!dict) return nullptr;
+  auto* found = new Torch{};  // leaked: the hot functions may run until the process ends
+  found->tensor = reinterpret_cast<PyTypeObject*>(keep(dict.get(), "Tensor"));
+  found->parameter = reinterpret_cast<PyTypeObject*>(keep(dict.get(), "Parameter"));
+  found->strided = keep(dict.get(), "strided");
+  found->cpu = keep(dict.get(), "cpu");
+  found->empty_strided = keep(dict.get(), "empty_strided");
+  found->from_capsule = keep(dict.get(), "from_capsule");
+  PyObject* capsule = keep(dict.get(), "exchange_table");
+  PyObject* dtypes = keep(dict.get(), "dtypes");
+  if (PyErr_Occurred() != nullptr) return nullptr;
+  found->table = exchange_table(capsule);
+  if (found->table != nullptr && found->table->dltensor_from_py_object_no_sync == nullptr) {
+    found->table = nullptr;
+  }
+  for (std::size_t i = 0; i < kDTypeCount; ++i) {
+    const std::string name(info(static_cast<DType>(i)).name);
+    found->dtypes[i] = PyDict_GetItemString(dtypes, name.c_str());
+    Py_XINCREF(found->dtypes[i]);
+  }
+  return found;
+}
+
+}  // namespace
+
+Installed& installed() noexcept {
+  static Installed callables;
+  return callables;
+}
+
+const dlpack::ExchangeTable* exchange_table(PyObject* capsule) noexcept {
+  if (PyCapsule_IsValid(capsule, dlpack::kExchangeCapsule) == 0) return nullptr;
+  void* pointer = PyCapsule_GetPointer(capsule, dlpack::kExchangeCapsule);
+  auto* header = static_cast<dlpack::ExchangeHeader*>(pointer);
+  while (header != nullptr && header->version.major != dlpack::kMajorVersion) {
+    header = header->prev_api;
+  }
+  return reinterpret_cast<const dlpack::ExchangeTable*>(header);
+}
+
+const Torch* torch() {
+  if (const Torch* known = resolved.load(std::memory_order_acquire)) return known;
+  const Torch* found = resolve();
+  if (found != nullptr) resolved.store(found, std::memory_order_release);
+  return found;
+}
+
+std::optional<DType> dtype_from_torch(const Torch& torch, PyObject* dtype) noexcept {
+  for (std::size_t i = 0; i < kDTypeCount; ++i) {
+    if (torch.dtypes[i] == dtype) return static_cast<DType>(i);
+  }
+  return std::nullopt;
+}
+
+const Names& names() noexcept { return interned; }
+
+bool intern_names() {
+#define DLFERRY_INTERN(member, text) \
+  if ((interned.member = PyUnicode_InternFromString(text)) == nullptr) return false;
+  DLFERRY_NAMES(DLFERRY_INTERN)
+#undef DLFERRY_INTERN
+  return true;
+}
+
+}  // namespace dlferry::python

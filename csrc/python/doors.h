@@ -1,0 +1,74 @@
+// What the core needs from Python: the few callables installed once by `dlferry/__init__.py`, and
+// torch itself, looked up on the first call that needs it.
+#pragma once
+
+#include <array>
+#include <optional>
+
+#include "abi/dlpack.h"
+#include "python/object.h"
+#include "tensor/dtype.h"
+
+namespace dlferry::python {
+
+// Callables of the Python layer. Held for the life of the process: the hot functions may run while
+// modules are being torn down.
+struct Installed {
+  PyObject* torch_names = nullptr;  // () -> dict, `_torch.names_for_core`
+  PyObject* asarray = nullptr;      // the general routes, for whatever the fast paths do not take
+  PyObject* from_dlpack = nullptr;
+  PyObject* to_numpy = nullptr;
+  PyObject* is_mapped_file = nullptr;  // (read-only array) -> bool
+  PyObject* is_immutable = nullptr;    // (type) -> bool: arrays that no DLPack flag protects
+};
+[[nodiscard]] Installed& installed() noexcept;
+
+// The table in a type's `__dlpack_c_exchange_api__`; null when it is none, or of another major
+// version. Never leaves an error set.
+[[nodiscard]] const dlpack::ExchangeTable* exchange_table(PyObject* capsule) noexcept;
+
+// torch's objects, resolved once. Null with a Python error set when torch cannot be imported.
+struct Torch {
+  PyTypeObject* tensor;
+  PyTypeObject* parameter;
+  const dlpack::ExchangeTable* table;  // null before torch 2.10; can look at tensors
+  std::array<PyObject*, kDTypeCount> dtypes;  // null for those that this torch lacks
+  PyObject* strided;                   // torch.strided
+  PyObject* cpu;                       // torch.device("cpu")
+  PyObject* empty_strided;
+  PyObject* from_capsule;  // (legacy capsule, dtype) -> tensor, where there is no table
+};
+[[nodiscard]] const Torch* torch();
+
+// The DType of a `torch.dtype`; empty for those the table does not have, and for other objects.
+[[nodiscard]] std::optional<DType> dtype_from_torch(const Torch& torch, PyObject* dtype) noexcept;
+
+// Interned attribute and keyword names, as X(member, text).
+#define DLFERRY_NAMES(X)             \
+  X(dtype, "dtype")                  \
+  X(device, "device")                \
+  X(copy, "copy")                    \
+  X(requires_grad, "requires_grad")  \
+  X(readonly, "readonly")            \
+  X(out, "out")                      \
+  X(layout, "layout")                \
+  X(is_neg, "is_neg")                \
+  X(is_conj, "is_conj")              \
+  X(detach, "detach")                \
+  X(numpy, "numpy")                  \
+  X(data_ptr, "data_ptr")            \
+  X(untyped_storage, "untyped_storage") \
+  X(resizable, "resizable")          \
+  X(dlpack, "__dlpack__")            \
+  X(max_version, "max_version")      \
+  X(exchange_api, "__dlpack_c_exchange_api__")
+
+struct Names {
+#define DLFERRY_MEMBER(member, text) PyObject* member = nullptr;
+  DLFERRY_NAMES(DLFERRY_MEMBER)
+#undef DLFERRY_MEMBER
+};
+[[nodiscard]] const Names& names() noexcept;
+[[nodiscard]] bool intern_names();  // false with a Python error set
+
+}  // namespace dlferry::python

@@ -1,0 +1,204 @@
+#include "python/exchange.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cstdlib>
+#include <new>
+#include <utility>
+
+#include "python/numpy_api.h"
+#include "tensor/host_copy.h"
+
+namespace dlferry::python {
+namespace {
+
+// Below this many bytes a copy takes less time than giving the GIL away and getting it back.
+constexpr std::int64_t kCopyUnderGil = 64 << 10;
+
+std::atomic<std::int64_t> live_blocks{0};
+
+// What a shared tensor holds: the managed tensor that torch was given, the owner behind it, and the
+// shape and strides, all in one allocation. `Managed` is the versioned or the legacy record.
+template <typename Managed>
+struct Block {
+  Managed managed;
+  Owner owner;
+
+  [[nodiscard]] std::int64_t* shape() noexcept { return reinterpret_cast<std::int64_t*>(this + 1); }
+
+  // Called by torch on whatever thread drops the last tensor, without the GIL.
+  static void release(Managed* self) noexcept {
+    auto* block = static_cast<Block*>(self->manager_ctx);
+    block->~Block();
+    std::free(block);
+    live_blocks.fetch_sub(1, std::memory_order_relaxed);
+  }
+
+  // Null with MemoryError set.
+  [[nodiscard]] static Block* make(const View& view) {
+    const auto ndim = static_cast<std::size_t>(view.ndim);
+    void* memory = std::malloc(sizeof(Block) + 2 * ndim * sizeof(std::int64_t));
+    if (memory == nullptr) {
+      PyErr_NoMemory();
+      return nullptr;
+    }
+    auto* block = new (memory) Block{};
+    live_blocks.fetch_add(1, std::memory_order_relaxed);
+    block->managed.manager_ctx = block;
+    block->managed.deleter = &Block::release;
+    std::int64_t* shape = block->shape();
+    std::int64_t* strides = shape + view.ndim;
+    for (int axis = 0; axis < view.ndim; ++axis) shape[axis] = view.shape[axis];
+    element_strides(view, /*keep=*/true, strides);
+    dlpack::Tensor& tensor = block->managed.dl_tensor;
+    // Pinned and managed memory is host memory to torch, which refuses its own device types.
+    const bool cuda = view.device.device_type == dlpack::kCUDA;
+    tensor = {view.data, cuda ? view.device : dlpack::Device{dlpack::kCPU, 0},
+              view.ndim, info(view.dtype).dlpack, shape, strides, 0};
+    return block;
+  }
+};
+
+using VersionedBlock = Block<dlpack::ManagedTensorVersioned>;
+using LegacyBlock = Block<dlpack::ManagedTensor>;
+
+void destroy_legacy_capsule(PyObject* capsule) {
+  if (PyCapsule_IsValid(capsule, dlpack::kCapsule) == 0) return;  // torch took it
+  auto* managed =
+      static_cast<dlpack::ManagedTensor*>(PyCapsule_GetPointer(capsule, dlpack::kCapsule));
+  managed->deleter(managed);
+}
+
+// For a torch without the table. `from_capsule` hands float8, which such a torch does not import,
+// over as bytes and views them as `dtype`.
+PyObject* share_by_capsule(const Torch& torch, Source& source) {
+  LegacyBlock* block = LegacyBlock::make(source.view);
+  if (block == nullptr) return nullptr;
+  if (info(source.view.dtype).size == 1) block->managed.dl_tensor.dtype = {dlpack::kUInt, 8, 1};
+  block->owner = std::move(source.owner);
+  const Ref capsule = Ref::steal(
+      PyCapsule_New(&block->managed, dlpack::kCapsule, &destroy_legacy_capsule));
+  if (!capsule) {
+    LegacyBlock::release(&block->managed);
+    return nullptr;
+  }
+  PyObject* dtype = torch.dtypes[static_cast<std::size_t>(source.view.dtype)];
+  return PyObject_CallFunctionObjArgs(torch.from_capsule, capsule.get(), dtype, nullptr);
+}
+
+Ref tuple_of(const std::int64_t* values, int count) {
+  Ref tuple = Ref::steal(PyTuple_New(count));
+  for (int i = 0; tuple && i < count; ++i) {
+    PyObject* value = PyLong_FromLongLong(values[i]);
+    if (value == nullptr) return {};
+    PyTuple_SET_ITEM(tuple.get(), i, value);
+  }
+  return tuple;
+}
+
+// Where a tensor's elements start; empty with a Python error set.
+std::optional<std::byte*> data_of(const Torch& torch, PyObject* tensor) {
+  if (torch.table != nullptr) {
+    TensorView seen;
+    if (!look(torch, tensor, seen)) return std::nullopt;
+    return seen.view.data;
+  }
+  const Ref pointer = Ref::steal(PyObject_CallMethodNoArgs(tensor, names().data_ptr));
+  if (!pointer) return std::nullopt;
+  void* data = PyLong_AsVoidPtr(pointer.get());
+  if (data == nullptr && PyErr_Occurred() != nullptr) return std::nullopt;
+  return static_cast<std::byte*>(data);
+}
+
+Ref empty_strided(const Torch& torch, const View& like, const std::int64_t* strides, DType dtype) {
+  static PyObject* const keywords = PyTuple_Pack(2, names().dtype, names().device);
+  const Ref shape = tuple_of(like.shape, like.ndim);
+  const Ref steps = shape ? tuple_of(strides, like.ndim) : Ref();
+  if (!steps) return {};
+  PyObject* args[] = {nullptr, shape.get(), steps.get(),
+                      torch.dtypes[static_cast<std::size_t>(dtype)], torch.cpu};
+  Ref tensor = Ref::steal(PyObject_Vectorcall(torch.empty_strided, args + 1,
+                                              2 | PY_VECTORCALL_ARGUMENTS_OFFSET, keywords));
+  if (tensor && Py_TYPE(tensor.get()) != torch.tensor) {
+    PyErr_SetString(PyExc_BufferError,
+                    "torch does not make ordinary tensors at present (a fake tensor or functional "
+                    "mode is active), so nothing can be copied into one; leave the mode first");
+    return {};
+  }
+  return tensor;
+}
+
+}  // namespace
+
+PyObject* share(const Torch& torch, Source& source) {
+  if (!source.owner.claim()) return nullptr;
+  if (torch.table == nullptr) return share_by_capsule(torch, source);
+  VersionedBlock* block = VersionedBlock::make(source.view);
+  if (block == nullptr) return nullptr;
+  block->managed.version = {dlpack::kMajorVersion, dlpack::kMinorVersion};
+  block->owner = std::move(source.owner);
+  void* tensor = nullptr;
+  if (torch.table->managed_tensor_to_py_object_no_sync(&block->managed, &tensor) == 0) {
+    return static_cast<PyObject*>(tensor);
+  }
+  VersionedBlock::release(&block->managed);  // torch does not, when it fails
+  return nullptr;
+}
+
+PyObject* copy(const Torch& torch, Source& source, DType dtype) {
+  std::array<std::int64_t, kMaxDims> strides;
+  element_strides(source.view, is_dense(source.view), strides.data());
+  Ref tensor = empty_strided(torch, source.view, strides.data(), dtype);
+  if (!tensor || !source.owner.claim()) return nullptr;
+  return copy_into(torch, source.view, tensor.get(), strides.data(), dtype) ? tensor.release()
+                                                                            : nullptr;
+}
+
+bool copy_into(const Torch& torch, const View& source, PyObject* tensor,
+               const std::int64_t* strides, DType dtype) {
+  const auto data = data_of(torch, tensor);
+  if (!data) return false;
+  std::array<std::int64_t, kMaxDims> bytes;
+  const auto size = static_cast<std::int64_t>(item_size(dtype));
+  for (std::size_t axis = 0; axis < static_cast<std::size_t>(source.ndim); ++axis) {
+    bytes[axis] = strides[axis] * size;
+  }
+  View destination{*data, source.shape, bytes.data(), source.ndim, dtype, false, {}};
+  if (element_count(source) * size < kCopyUnderGil) {
+    host_copy(destination, source);
+    return true;
+  }
+  // Without the GIL another thread may give the source array a new shape, and free this one.
+  std::array<std::int64_t, kMaxDims> shape;
+  std::array<std::int64_t, kMaxDims> steps;
+  std::copy_n(source.shape, source.ndim, shape.data());
+  std::copy_n(source.strides, source.ndim, steps.data());
+  View from = source;
+  from.shape = destination.shape = shape.data();
+  from.strides = steps.data();
+  PyThreadState* state = PyEval_SaveThread();
+  host_copy(destination, from);
+  PyEval_RestoreThread(state);
+  return true;
+}
+
+bool look(const Torch& torch, PyObject* tensor, TensorView& out) {
+  dlpack::Tensor seen;
+  if (torch.table->dltensor_from_py_object_no_sync(tensor, &seen) != 0) return false;
+  const auto dtype = dtype_from_dlpack(seen.dtype);
+  if (!dtype || seen.ndim > kMaxDims) {
+    PyErr_SetString(PyExc_BufferError, "the tensor has more than 64 dimensions, or a packed dtype");
+    return false;
+  }
+  const auto size = static_cast<std::int64_t>(item_size(*dtype));
+  for (int axis = 0; axis < seen.ndim; ++axis) {
+    out.strides[static_cast<std::size_t>(axis)] = seen.strides[axis] * size;
+  }
+  out.view = {static_cast<std::byte*>(seen.data) + seen.byte_offset,
+              seen.shape, out.strides.data(), seen.ndim, *dtype, false, seen.device};
+  return true;
+}
+
+std::int64_t shared_blocks() noexcept { return live_blocks.load(std::memory_order_relaxed); }
+
+}  // namespace dlferry::python

@@ -1,0 +1,47 @@
+// Between memory and the arrays of Python: Source -> torch.Tensor, torch.Tensor -> View -> ndarray.
+//
+// The only user of torch's C exchange table, which checks nothing: whatever goes in was validated
+// here. Functions return null or false with a Python error set.
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+#include "python/doors.h"
+#include "python/source.h"
+
+namespace dlferry::python {
+
+// A tensor on the source's memory. Takes the owner over; drops it if torch refuses.
+// Wants: a dtype, strides that torch can represent, memory that exists.
+[[nodiscard]] PyObject* share(const Torch& torch, Source& source);
+
+// A fresh, ordinary CPU tensor with the source's elements cast to `dtype`. Keeps the strides of a
+// dense source. Releases the GIL while copying much.
+[[nodiscard]] PyObject* copy(const Torch& torch, Source& source, DType dtype);
+
+// Writes the elements of `source` into a tensor of its shape, of the given strides (in elements)
+// and dtype. Releases the GIL while copying much.
+[[nodiscard]] bool copy_into(const Torch& torch, const View& source, PyObject* tensor,
+                             const std::int64_t* strides, DType dtype);
+
+// A borrowed look at a plain tensor; valid while the tensor is not touched. Needs the table.
+struct TensorView {
+  View view;
+  std::array<std::int64_t, kMaxDims> strides;
+};
+[[nodiscard]] bool look(const Torch& torch, PyObject* tensor, TensorView& out);
+
+// An ndarray on the memory of a plain CPU tensor without grad, conj and neg bits, of a dtype that
+// NumPy has. It owns the tensor's storage, which can no longer be resized, so that no later operation
+// on the tensor (`resize_`, `set_`, `.data =`) can move the memory from under it.
+[[nodiscard]] PyObject* array_on(PyObject* tensor, const View& view);
+
+// The same for a storage that may still be resized: only `Tensor.numpy()` can forbid that, so its
+// array is used, with the storage in place of the tensor as its base.
+[[nodiscard]] PyObject* first_array_on(PyObject* tensor);
+
+// Blocks of shared memory that some tensor still holds. For leak tests.
+[[nodiscard]] std::int64_t shared_blocks() noexcept;
+
+}  // namespace dlferry::python

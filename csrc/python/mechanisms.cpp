@@ -1,0 +1,140 @@
+#include "python/mechanisms.h"
+
+#include <pybind11/stl.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "python/asarray.h"
+#include "python/exchange.h"
+#include "python/ingest.h"
+#include "tensor/host_copy.h"
+
+namespace py = pybind11;
+
+namespace dlferry::python {
+namespace {
+
+const Torch& loaded_torch() {
+  const Torch* found = torch();
+  if (found == nullptr) throw py::error_already_set();
+  return *found;
+}
+
+py::object owned_or_raise(PyObject* object) {
+  if (object == nullptr) throw py::error_already_set();
+  return py::reinterpret_steal<py::object>(object);
+}
+
+DType dtype_or_raise(const py::handle& dtype) {
+  const auto found = dtype_from_torch(loaded_torch(), dtype.ptr());
+  if (!found) throw py::type_error("not a dtype that the core knows: " + std::string(py::repr(dtype)));
+  return *found;
+}
+
+std::unique_ptr<Source> ingest_object(const py::handle& object, bool never_copy) {
+  auto source = std::make_unique<Source>();
+  switch (ingest(object.ptr(), never_copy, *source)) {
+    case Ingest::kFailed:
+      throw py::error_already_set();
+    case Ingest::kDeclined:
+      return nullptr;
+    case Ingest::kTaken:
+      break;
+  }
+  return source;
+}
+
+py::object dtype_of(const Source& source) {
+  if (!source.has_dtype) return py::none();
+  PyObject* dtype = loaded_torch().dtypes[static_cast<std::size_t>(source.view.dtype)];
+  return dtype == nullptr ? py::none() : py::reinterpret_borrow<py::object>(dtype);
+}
+
+std::string device_of(const Source& source) {
+  if (source.view.device.device_type != dlpack::kCUDA) return "cpu";
+  return "cuda:" + std::to_string(source.view.device.device_id);
+}
+
+py::tuple tuple_of(const std::int64_t* values, int count) {
+  py::tuple result(static_cast<std::size_t>(count));
+  for (int i = 0; i < count; ++i) result[static_cast<std::size_t>(i)] = py::int_(values[i]);
+  return result;
+}
+
+CopyPolicy copy_policy(const std::optional<bool>& copy) {
+  if (!copy) return CopyPolicy::kIfNeeded;
+  return *copy ? CopyPolicy::kAlways : CopyPolicy::kNever;
+}
+
+ReadOnlyPolicy readonly_policy(const std::string& readonly) {
+  if (readonly == "copy") return ReadOnlyPolicy::kCopy;
+  if (readonly == "share") return ReadOnlyPolicy::kShare;
+  if (readonly == "error") return ReadOnlyPolicy::kError;
+  throw py::value_error("readonly must be 'copy', 'share' or 'error'");
+}
+
+py::tuple decide_policy(Facts facts, std::optional<bool> copy, const std::string& readonly) {
+  const Plan plan = decide(facts, copy_policy(copy), readonly_policy(readonly));
+  static constexpr const char* kActions[] = {"share", "copy", "refuse"};
+  return py::make_tuple(kActions[static_cast<std::size_t>(plan.action)], plan.reasons,
+                        plan.implicit);
+}
+
+// Owned references in `Installed` live as long as the process.
+PyObject* immortal(const py::object& object) { return py::object(object).release().ptr(); }
+
+void install(const py::object& torch_names, const py::object& asarray,
+             const py::object& from_dlpack, const py::object& to_numpy,
+             const py::object& is_mapped_file, const py::object& is_immutable) {
+  installed() = {immortal(torch_names),    immortal(asarray),        immortal(from_dlpack),
+                 immortal(to_numpy),       immortal(is_mapped_file), immortal(is_immutable)};
+  for (const py::object& function : {asarray, from_dlpack, to_numpy}) {
+    const auto name = function.attr("__name__").cast<std::string>();
+    const auto text = py::module_::import("inspect").attr("getdoc")(function).cast<std::string>();
+    if (!document(name.c_str(), text.c_str())) throw py::value_error("no builtin named " + name);
+  }
+}
+
+}  // namespace
+
+void bind_mechanisms(py::module_& module) {
+  py::class_<Source>(module, "Source", "Foreign memory on its way to a tensor; used up by one use.")
+      .def_property_readonly("dtype", &dtype_of, "The torch dtype; None where torch has none.")
+      .def_property_readonly("device", &device_of, "As torch writes it.")
+      .def_property_readonly(
+          "shape", [](const Source& source) { return tuple_of(source.view.shape, source.view.ndim); },
+          "Lengths of the axes.")
+      .def_property_readonly(
+          "strides",
+          [](const Source& source) { return tuple_of(source.view.strides, source.view.ndim); },
+          "Bytes from one element of an axis to the next.")
+      .def_property_readonly("facts", [](const Source& source) { return source.facts; },
+                             "What is known of the memory, as bits of `Fact`.");
+  module.def("install", &install, py::kw_only(), py::arg("torch_names"), py::arg("asarray"),
+             py::arg("from_dlpack"), py::arg("to_numpy"), py::arg("is_mapped_file"),
+             py::arg("is_immutable"), "Give the core the Python callables that it needs.");
+  module.def("ingest", &ingest_object, py::arg("obj"), py::arg("never_copy"), py::pos_only(),
+             "The memory of an ndarray, capsule or DLPack object; None for anything else.");
+  module.def(
+      "share",
+      [](Source& source) { return owned_or_raise(share(loaded_torch(), source)); },
+      py::arg("source"), py::pos_only(), "A tensor on the source's memory.");
+  module.def(
+      "copy",
+      [](Source& source, const py::object& dtype) {
+        return owned_or_raise(copy(loaded_torch(), source, dtype_or_raise(dtype)));
+      },
+      py::arg("source"), py::arg("dtype"), py::pos_only(),
+      "A new CPU tensor with the source's elements, cast to `dtype`.");
+  module.def(
+      "array", [](const py::object& tensor) { return owned_or_raise(first_array_on(tensor.ptr())); },
+      py::arg("tensor"), py::pos_only(),
+             "An ndarray on a plain CPU tensor's memory, which it keeps from being resized.");
+  module.def("decide", &decide_policy, py::arg("facts"), py::arg("copy"), py::arg("readonly"),
+             py::pos_only(), "Share, copy or refuse: (action, reasons, implicit).");
+  module.def("shared_blocks", &shared_blocks, "Blocks of foreign memory that tensors hold.");
+}
+
+}  // namespace dlferry::python

@@ -1,0 +1,30 @@
+// The one include of NumPy's C API, and the dtypes that NumPy and torch share.
+#pragma once
+
+#include "python/object.h"
+
+#define NPY_NO_DEPRECATED_API NPY_1_22_API_VERSION
+#define NPY_TARGET_VERSION NPY_1_22_API_VERSION
+#define PY_ARRAY_UNIQUE_SYMBOL dlferry_numpy_api
+#ifndef DLFERRY_IMPORT_NUMPY
+#define NO_IMPORT_ARRAY
+#endif
+#include <numpy/arrayobject.h>
+
+#include <optional>
+
+#include "tensor/dtype.h"
+
+namespace dlferry::python {
+
+// Loads NumPy's table; false with a Python error set. Called once, when the module is initialised.
+[[nodiscard]] bool import_numpy();
+
+// Empty for what torch cannot hold (strings, objects, records, times, long double, sub-byte).
+// The float8 family and bfloat16 are ml_dtypes', recognised by name without importing it.
+[[nodiscard]] std::optional<DType> dtype_from_numpy(PyArray_Descr* descr) noexcept;
+
+// NumPy's own type number; empty for the dtypes that NumPy itself does not have.
+[[nodiscard]] std::optional<int> numpy_type_number(DType dtype) noexcept;
+
+}  // namespace dlferry::python

@@ -1,0 +1,117 @@
+// ingest_producer: objects that export themselves, by the C exchange table or by `__dlpack__`.
+#include <array>
+
+#include "python/doors.h"
+#include "python/ingest.h"
+
+namespace dlferry::python {
+namespace {
+
+// What is known of a producer's type. Looked up once a type; the types stay alive on purpose.
+struct Producer {
+  PyTypeObject* type = nullptr;
+  const dlpack::ExchangeTable* table = nullptr;
+  bool immutable = false;  // exports writable memory that it does not mean to be written
+};
+
+const dlpack::ExchangeTable* table_of(PyTypeObject* type) {
+  const Ref capsule =
+      Ref::steal(PyObject_GetAttr(reinterpret_cast<PyObject*>(type), names().exchange_api));
+  if (!capsule || PyCapsule_CheckExact(capsule.get()) == 0) {
+    PyErr_Clear();
+    return nullptr;
+  }
+  return exchange_table(capsule.get());
+}
+
+// False with a Python error set. A few types are remembered; beyond that each call looks anew.
+bool producer_of(PyTypeObject* type, Producer& out) {
+  static std::array<Producer, 16> known;
+  std::size_t count = 0;
+  for (; count < known.size() && known[count].type != nullptr; ++count) {
+    if (known[count].type == type) {
+      out = known[count];
+      return true;
+    }
+  }
+  const Ref immutable = Ref::steal(
+      PyObject_CallOneArg(installed().is_immutable, reinterpret_cast<PyObject*>(type)));
+  if (!immutable) return false;
+  out = {type, table_of(type), immutable.get() == Py_True};
+  if (count < known.size() && known[count].type == nullptr) {
+    Py_INCREF(type);
+    known[count] = out;
+  }
+  return true;
+}
+
+// A producer says "not like this": by the two classes the protocol names, or by a subclass of
+// TypeError of its own. A bare TypeError is about the call, and not clear.
+bool declines() {
+  if (PyErr_ExceptionMatches(PyExc_BufferError) != 0 ||
+      PyErr_ExceptionMatches(PyExc_NotImplementedError) != 0) {
+    return true;
+  }
+  return PyErr_ExceptionMatches(PyExc_TypeError) != 0 && PyErr_Occurred() != PyExc_TypeError;
+}
+
+// `__dlpack__` with the keywords of DLPack 1.x, then without. Null without an error: declined.
+PyObject* call_dlpack(PyObject* object, bool never_copy) {
+  static PyObject* const version = Py_BuildValue("(ii)", dlpack::kMajorVersion, dlpack::kMinorVersion);
+  static PyObject* const versioned = PyTuple_Pack(1, names().max_version);
+  static PyObject* const versioned_no_copy = PyTuple_Pack(2, names().max_version, names().copy);
+
+  PyObject* args[] = {nullptr, object, version, Py_False};
+  const auto call = [&](PyObject* keywords) {
+    return PyObject_VectorcallMethod(names().dlpack, args + 1,
+                                     1 | PY_VECTORCALL_ARGUMENTS_OFFSET, keywords);
+  };
+  PyObject* capsule = call(never_copy ? versioned_no_copy : versioned);
+  if (capsule == nullptr && PyErr_Occurred() == PyExc_TypeError) {
+    PyErr_Clear();
+    capsule = call(nullptr);
+  }
+  if (capsule == nullptr && declines()) PyErr_Clear();
+  return capsule;
+}
+
+// Protocols are looked up on the type, as Python looks up its own: a class is not an array.
+bool has_dlpack(PyObject* object) {
+  auto* type = reinterpret_cast<PyObject*>(Py_TYPE(object));
+  const Ref method = Ref::steal(PyObject_GetAttr(type, names().dlpack));
+  if (!method) PyErr_Clear();
+  return static_cast<bool>(method);
+}
+
+Ingest ingest_table(const dlpack::ExchangeTable& table, PyObject* object, Source& source) {
+  dlpack::ManagedTensorVersioned* managed = nullptr;
+  if (table.managed_tensor_from_py_object_no_sync(object, &managed) == 0 && managed != nullptr) {
+    return ingest_managed(managed, source);
+  }
+  if (!declines()) return Ingest::kFailed;
+  PyErr_Clear();
+  return Ingest::kDeclined;
+}
+
+}  // namespace
+
+Ingest ingest_producer(PyObject* object, bool never_copy, Source& source) {
+  Producer producer;
+  if (!producer_of(Py_TYPE(object), producer)) return Ingest::kFailed;
+  Ingest result = Ingest::kDeclined;
+  if (producer.table != nullptr) result = ingest_table(*producer.table, object, source);
+  if (result == Ingest::kDeclined && has_dlpack(object)) {
+    const Ref capsule = Ref::steal(call_dlpack(object, never_copy));
+    if (!capsule) return PyErr_Occurred() != nullptr ? Ingest::kFailed : Ingest::kDeclined;
+    if (PyCapsule_CheckExact(capsule.get()) == 0) {
+      PyErr_Format(PyExc_BufferError, "%s.__dlpack__ returned %s, not a capsule",
+                   Py_TYPE(object)->tp_name, Py_TYPE(capsule.get())->tp_name);
+      return Ingest::kFailed;
+    }
+    result = ingest_capsule(capsule.get(), source);
+  }
+  if (result == Ingest::kTaken && producer.immutable) source.facts |= kReadOnly;
+  return result;
+}
+
+}  // namespace dlferry::python

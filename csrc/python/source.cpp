@@ -1,0 +1,84 @@
+#include "python/source.h"
+
+#include <utility>
+
+namespace dlferry::python {
+namespace {
+
+bool interpreter_is_gone() noexcept {
+#if PY_VERSION_HEX >= 0x030D0000
+  return Py_IsInitialized() == 0 || Py_IsFinalizing() != 0;
+#else
+  return Py_IsInitialized() == 0 || _Py_IsFinalizing() != 0;
+#endif
+}
+
+void release_object(PyObject* object) noexcept {
+  if (interpreter_is_gone()) return;
+  const PyGILState_STATE state = PyGILState_Ensure();
+  Py_DECREF(object);
+  PyGILState_Release(state);
+}
+
+}  // namespace
+
+Owner Owner::of(Ref object) noexcept { return {Kind::kObject, object.release()}; }
+
+Owner Owner::of(dlpack::ManagedTensor* tensor) noexcept { return {Kind::kManaged, tensor}; }
+
+Owner Owner::of(dlpack::ManagedTensorVersioned* tensor) noexcept {
+  return {Kind::kManagedVersioned, tensor};
+}
+
+Owner Owner::of_capsule(Ref capsule) noexcept { return {Kind::kCapsule, capsule.release()}; }
+
+Owner::Owner(Owner&& other) noexcept
+    : kind_(std::exchange(other.kind_, Kind::kNone)),
+      pointer_(std::exchange(other.pointer_, nullptr)) {}
+
+Owner& Owner::operator=(Owner&& other) noexcept {
+  std::swap(kind_, other.kind_);
+  std::swap(pointer_, other.pointer_);
+  return *this;
+}
+
+Owner::~Owner() {
+  switch (kind_) {
+    case Kind::kNone:
+      return;
+    case Kind::kObject:
+    case Kind::kCapsule:
+      release_object(static_cast<PyObject*>(pointer_));
+      return;
+    case Kind::kManaged: {
+      auto* tensor = static_cast<dlpack::ManagedTensor*>(pointer_);
+      if (tensor->deleter != nullptr) tensor->deleter(tensor);
+      return;
+    }
+    case Kind::kManagedVersioned: {
+      auto* tensor = static_cast<dlpack::ManagedTensorVersioned*>(pointer_);
+      if (tensor->deleter != nullptr) tensor->deleter(tensor);
+      return;
+    }
+  }
+}
+
+bool Owner::claim() {
+  if (kind_ != Kind::kCapsule) return true;
+  auto* capsule = static_cast<PyObject*>(pointer_);
+  const bool versioned = PyCapsule_IsValid(capsule, dlpack::kCapsuleVersioned) != 0;
+  const char* name = versioned ? dlpack::kCapsuleVersioned : dlpack::kCapsule;
+  void* tensor = PyCapsule_GetPointer(capsule, name);
+  if (tensor == nullptr) {
+    PyErr_SetString(PyExc_BufferError, "this DLPack capsule has been consumed already");
+    return false;
+  }
+  const char* used = versioned ? dlpack::kUsedCapsuleVersioned : dlpack::kUsedCapsule;
+  if (PyCapsule_SetName(capsule, used) != 0) return false;
+  kind_ = versioned ? Kind::kManagedVersioned : Kind::kManaged;
+  pointer_ = tensor;
+  Py_DECREF(capsule);
+  return true;
+}
+
+}  // namespace dlferry::python

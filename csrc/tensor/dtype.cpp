@@ -1,0 +1,74 @@
+#include "tensor/dtype.h"
+
+#include <array>
+
+namespace dlferry {
+namespace {
+
+constexpr std::array<DTypeInfo, kDTypeCount> kTable = {{
+    {"bool", {dlpack::kBool, 8, 1}, 1, 1},
+    {"uint8", {dlpack::kUInt, 8, 1}, 1, 1},
+    {"int8", {dlpack::kInt, 8, 1}, 1, 1},
+    {"uint16", {dlpack::kUInt, 16, 1}, 2, 2},
+    {"int16", {dlpack::kInt, 16, 1}, 2, 2},
+    {"uint32", {dlpack::kUInt, 32, 1}, 4, 4},
+    {"int32", {dlpack::kInt, 32, 1}, 4, 4},
+    {"uint64", {dlpack::kUInt, 64, 1}, 8, 8},
+    {"int64", {dlpack::kInt, 64, 1}, 8, 8},
+    {"float16", {dlpack::kFloat, 16, 1}, 2, 2},
+    {"bfloat16", {dlpack::kBfloat, 16, 1}, 2, 2},
+    {"float32", {dlpack::kFloat, 32, 1}, 4, 4},
+    {"float64", {dlpack::kFloat, 64, 1}, 8, 8},
+    {"complex32", {dlpack::kComplex, 32, 1}, 4, 2},
+    {"complex64", {dlpack::kComplex, 64, 1}, 8, 4},
+    {"complex128", {dlpack::kComplex, 128, 1}, 16, 8},
+    {"float8_e4m3fn", {dlpack::kFloat8_e4m3fn, 8, 1}, 1, 1},
+    {"float8_e4m3fnuz", {dlpack::kFloat8_e4m3fnuz, 8, 1}, 1, 1},
+    {"float8_e5m2", {dlpack::kFloat8_e5m2, 8, 1}, 1, 1},
+    {"float8_e5m2fnuz", {dlpack::kFloat8_e5m2fnuz, 8, 1}, 1, 1},
+    {"float8_e8m0fnu", {dlpack::kFloat8_e8m0fnu, 8, 1}, 1, 1},
+}};
+
+}  // namespace
+
+const DTypeInfo& info(DType dtype) noexcept { return kTable[static_cast<std::size_t>(dtype)]; }
+
+std::optional<DType> dtype_from_dlpack(dlpack::DataType type) noexcept {
+  if (type.lanes != 1) return std::nullopt;
+  for (std::size_t i = 0; i < kTable.size(); ++i) {
+    if (kTable[i].dlpack.code == type.code && kTable[i].dlpack.bits == type.bits) {
+      return static_cast<DType>(i);
+    }
+  }
+  return std::nullopt;
+}
+
+std::optional<DType> dtype_from_name(std::string_view name) noexcept {
+  for (std::size_t i = 0; i < kTable.size(); ++i) {
+    if (kTable[i].name == name) return static_cast<DType>(i);
+  }
+  return std::nullopt;
+}
+
+bool is_floating(DType dtype) noexcept {
+  switch (dtype) {
+    case DType::kFloat16:
+    case DType::kBFloat16:
+    case DType::kFloat32:
+    case DType::kFloat64:
+    case DType::kFloat8_e4m3fn:
+    case DType::kFloat8_e4m3fnuz:
+    case DType::kFloat8_e5m2:
+    case DType::kFloat8_e5m2fnuz:
+    case DType::kFloat8_e8m0fnu:
+      return true;
+    default:
+      return false;
+  }
+}
+
+bool is_complex(DType dtype) noexcept {
+  return dtype == DType::kComplex32 || dtype == DType::kComplex64 || dtype == DType::kComplex128;
+}
+
+}  // namespace dlferry

@@ -1,0 +1,18 @@
+// Copies between host memory: gather, cast and byte-swap in one pass.
+#pragma once
+
+#include "tensor/view.h"
+
+namespace dlferry {
+
+// Writes every element of `src` to the same index of `dst`, cast to `dst.dtype`.
+//
+// Casts follow torch: real part of complex numbers, != 0 for bool, C truncation towards integers,
+// and the floats below 32 bits by way of float32 (round to nearest even). `src` may have any
+// strides and byte order; `dst` has native byte order and no element twice. Both are host memory of
+// one shape and do not overlap; complex32 casts to and from nothing but itself.
+//
+// Knows no Python: the caller releases the GIL. Throws nothing.
+void host_copy(const View& dst, const View& src) noexcept;
+
+}  // namespace dlferry

@@ -1,0 +1,16 @@
+// All that the kernels include. It comes before a target pragma: the linker keeps one copy of each
+// inline function for the whole program, and it must not be one that only some processors can run.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <complex>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <type_traits>
+#include <utility>
+
+#include "tensor/kernels.h"
+#include "tensor/small_float.h"

@@ -1,0 +1,115 @@
+#include "tensor/view.h"
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <functional>
+#include <numeric>
+
+namespace dlferry {
+
+Layout layout_of(const View& view) noexcept {
+  Layout layout;
+  const auto size = static_cast<std::int64_t>(item_size(view.dtype));
+  bool empty = false;
+  for (int axis = 0; axis < view.ndim; ++axis) {
+    empty |= view.shape[axis] == 0;
+    if (view.shape[axis] <= 1) continue;
+    layout.negative_stride |= view.strides[axis] < 0;
+    layout.odd_stride |= view.strides[axis] % size != 0;
+  }
+  if (empty) return Layout{};
+  // A complex number needs the alignment of one of its parts only.
+  const std::uintptr_t alignment = info(view.dtype).swap_size;
+  layout.misaligned = reinterpret_cast<std::uintptr_t>(view.data) % alignment != 0;
+  return layout;
+}
+
+std::int64_t element_count(const View& view) noexcept {
+  return std::accumulate(view.shape, view.shape + view.ndim, std::int64_t{1}, std::multiplies<>());
+}
+
+Extent extent_of(const View& view) noexcept {
+  const std::byte* low = view.data;
+  const std::byte* high = view.data;
+  for (int axis = 0; axis < view.ndim; ++axis) {
+    if (view.shape[axis] == 0) return {view.data, view.data};
+    const std::int64_t reach = (view.shape[axis] - 1) * view.strides[axis];
+    (reach < 0 ? low : high) += reach;
+  }
+  return {low, high + item_size(view.dtype)};
+}
+
+bool overlap(const View& a, const View& b) noexcept {
+  const Extent left = extent_of(a);
+  const Extent right = extent_of(b);
+  return left.begin < right.end && right.begin < left.end;
+}
+
+bool is_contiguous(const View& view) noexcept {
+  auto expected = static_cast<std::int64_t>(item_size(view.dtype));
+  for (int axis = view.ndim - 1; axis >= 0; --axis) {
+    if (view.shape[axis] == 0) return true;
+    if (view.shape[axis] == 1) continue;
+    if (view.strides[axis] != expected) return false;
+    expected *= view.shape[axis];
+  }
+  return true;
+}
+
+bool is_dense(const View& view) noexcept {
+  std::array<int, kMaxDims> axes;
+  int count = 0;
+  for (int axis = 0; axis < view.ndim; ++axis) {
+    if (view.shape[axis] == 0) return true;
+    if (view.shape[axis] > 1) axes[static_cast<std::size_t>(count++)] = axis;
+  }
+  std::sort(axes.begin(), axes.begin() + count,
+            [&](int a, int b) { return view.strides[a] < view.strides[b]; });
+  auto expected = static_cast<std::int64_t>(item_size(view.dtype));
+  for (int i = 0; i < count; ++i) {
+    const int axis = axes[static_cast<std::size_t>(i)];
+    if (view.strides[axis] != expected) return false;
+    expected *= view.shape[axis];
+  }
+  return true;
+}
+
+void element_strides(const View& view, bool keep, std::int64_t* out) noexcept {
+  const auto size = static_cast<std::int64_t>(item_size(view.dtype));
+  const bool empty = std::any_of(view.shape, view.shape + view.ndim,
+                                 [](std::int64_t length) { return length == 0; });
+  std::int64_t contiguous = 1;
+  for (int axis = view.ndim - 1; axis >= 0; --axis) {
+    const std::int64_t stride = view.strides != nullptr ? view.strides[axis] : -1;
+    const bool usable = stride >= 0 && stride % size == 0;
+    out[axis] = keep && !empty && usable ? stride / size : contiguous;
+    contiguous *= std::max<std::int64_t>(view.shape[axis], 1);
+  }
+}
+
+const char* unreachable_reason(const View& view) noexcept {
+  std::int64_t bytes = static_cast<std::int64_t>(item_size(view.dtype));
+  std::int64_t reach = bytes;
+  bool empty = false;
+  for (int axis = 0; axis < view.ndim; ++axis) {
+    const std::int64_t length = view.shape[axis];
+    if (length < 0) return "a negative length in its shape";
+    if (length == 0) empty = true;
+    // The product of the other lengths must fit even when one of them is 0: torch multiplies them.
+    if (length > 1 && __builtin_mul_overflow(bytes, length, &bytes)) {
+      return "a shape whose size overflows 64 bits";
+    }
+    if (length <= 1 || view.strides == nullptr) continue;
+    std::int64_t span;
+    if (view.strides[axis] == INT64_MIN ||
+        __builtin_mul_overflow(std::abs(view.strides[axis]), length - 1, &span) ||
+        __builtin_add_overflow(reach, span, &reach)) {
+      return "strides that reach beyond 64 bits";
+    }
+  }
+  if (!empty && view.data == nullptr) return "a null data pointer";
+  return nullptr;
+}
+
+}  // namespace dlferry

@@ -1,0 +1,41 @@
+"""dlferry moves arrays between libraries, and between host and GPU, for PyTorch users."""
+
+from __future__ import annotations
+
+from dlferry import _convert, _sources, _to_numpy, _torch
+from dlferry._config import show_config
+from dlferry._errors import CopyRequired, CudaError, DriverUnavailable, UnsupportedInput
+from dlferry._native import NATIVE, core
+from dlferry._version import __version__
+
+__all__ = [
+    "CopyRequired",
+    "CudaError",
+    "DriverUnavailable",
+    "UnsupportedInput",
+    "__version__",
+    "asarray",
+    "from_dlpack",
+    "show_config",
+    "to_numpy",
+]
+
+asarray = _convert.asarray
+from_dlpack = _convert.from_dlpack
+to_numpy = _to_numpy.to_numpy
+
+if NATIVE:
+    core.install(
+        torch_names=_torch.names_for_core,
+        asarray=_convert.asarray,
+        from_dlpack=_convert.from_dlpack,
+        to_numpy=_to_numpy.to_numpy,
+        is_mapped_file=_sources.is_mapped_file,
+        is_immutable=_sources.is_immutable,
+    )
+    # The builtins themselves: a Python function in front would cost more than what they do.
+    asarray, from_dlpack, to_numpy = core.asarray, core.from_dlpack, core.to_numpy
+
+
+def __dir__() -> list[str]:
+    return __all__

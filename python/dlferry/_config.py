@@ -1,0 +1,37 @@
+"""What this installation is and uses, for people and bug reports."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from typing import Any
+
+import numpy as np
+
+from dlferry._native import NATIVE, REASON
+from dlferry._version import __version__
+
+
+def show_config() -> dict[str, Any]:
+    """Return how dlferry runs here, without importing torch.
+
+    Returns:
+        A dict with ``dlferry``, ``python``, ``numpy`` and ``torch`` (versions; ``torch`` is None
+        until it is imported), ``platform``, ``native`` (whether the native core serves) and
+        ``native_reason`` (why it does not, else None).
+
+    Example:
+        >>> import dlferry
+        >>> dlferry.show_config()["dlferry"] == dlferry.__version__
+        True
+    """
+    torch = sys.modules.get("torch")
+    return {
+        "dlferry": __version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "torch": getattr(torch, "__version__", None),
+        "platform": platform.platform(),
+        "native": NATIVE,
+        "native_reason": REASON,
+    }

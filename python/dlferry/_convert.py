@@ -1,0 +1,339 @@
+"""The general routes of `asarray`, `from_dlpack` and `to_numpy`, written on the core's mechanisms.
+
+In the native core they take over whatever its fast paths leave; without it they are the functions
+themselves. Every refusal is worded here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import numpy as np
+
+from dlferry import _sequence, _sources, _torch
+from dlferry._errors import UnsupportedInput
+from dlferry._native import core
+from dlferry._policy import Decision, Fact, ReadOnly, Subject, refusal
+
+if TYPE_CHECKING:
+    import torch
+    from torch.types import Device
+
+Array = np.ndarray[Any, Any]
+
+
+class Request(NamedTuple):
+    """What a call asks for, checked."""
+
+    dtype: torch.dtype | None
+    device: torch.device | None
+    copy: bool | None
+    readonly: ReadOnly
+
+
+def checked_request(dtype: object, device: object, copy: object, readonly: object) -> Request:
+    """The arguments that every conversion takes.
+
+    Raises:
+        TypeError: An argument of the wrong type.
+        ValueError: `readonly` or `device` is not one there is.
+    """
+    torch = _torch.module()
+    if dtype is not None and not isinstance(dtype, torch.dtype):
+        raise TypeError(f"dtype must be a torch.dtype such as torch.float32, not {dtype!r}")
+    if copy is not None and not isinstance(copy, bool):
+        raise TypeError(f"copy must be True, False or None, not {copy!r}")
+    if readonly not in ("copy", "share", "error"):
+        kind = ValueError if isinstance(readonly, str) else TypeError
+        raise kind(f"readonly must be 'copy', 'share' or 'error', not {readonly!r}")
+    return Request(
+        dtype,
+        None if device is None else _torch.device(device),
+        copy,
+        cast("ReadOnly", readonly),
+    )
+
+
+def asarray(
+    obj: object,
+    /,
+    *,
+    dtype: torch.dtype | None = None,
+    device: Device = None,
+    copy: bool | None = None,
+    requires_grad: bool | None = None,
+    readonly: ReadOnly = "copy",
+) -> torch.Tensor:
+    """Return `obj` as a tensor, without a copy wherever its memory can be shared.
+
+    Args:
+        obj: A tensor, ndarray, DLPack object or capsule, buffer, array-like, number, or nested
+            sequence of these. Any shape of up to 64 axes.
+        dtype: The dtype of the result; by default that of an array or tensor, and torch's
+            inference for numbers. Conversions follow C casts as in torch.
+        device: Where the result is to be; by default where an array or tensor is, and torch's
+            default device for numbers and sequences.
+        copy: ``False`` shares the memory or raises; ``True`` never overlaps it; ``None`` shares
+            where a tensor can represent the memory, and copies once where it cannot.
+        requires_grad: ``None`` inherits from a tensor, and is ``False`` otherwise. `obj` itself is
+            never changed.
+        readonly: What to do with memory that must not be written: ``"copy"`` it, ``"share"`` it
+            (and do not write to the result), or ``"error"``. A read-only mapped file is not copied
+            by default.
+
+    Returns:
+        The tensor itself where nothing is to be done. A tensor on shared memory keeps the owner of
+        the memory alive exactly as long as it lives. A copy is ordinary torch memory, with the
+        strides of a dense source and contiguous otherwise.
+
+    Raises:
+        CopyRequired: `copy` or `readonly` forbids the copy that is needed; ``.reasons`` says why
+            it is.
+        UnsupportedInput: `obj` is not an array that a tensor could hold.
+        BufferError: A malformed DLPack export.
+        ValueError: Ragged input, or an argument's value.
+        OverflowError: A Python number is outside the dtype.
+        DriverUnavailable: `device` is a CUDA device, and there is none.
+
+    Example:
+        >>> import numpy as np, dlferry
+        >>> image = np.zeros((2, 3), dtype=np.uint8)
+        >>> tensor = dlferry.asarray(image)
+        >>> tensor[0, 0] = 7
+        >>> int(image[0, 0])
+        7
+    """
+    request = checked_request(dtype, device, copy, readonly)
+    if requires_grad is not None and not isinstance(requires_grad, bool):
+        raise TypeError(f"requires_grad must be True, False or None, not {requires_grad!r}")
+    if isinstance(obj, _torch.module().Tensor):
+        result = from_tensor(cast("torch.Tensor", obj), request)
+    else:
+        found = ingested(obj, request)
+        result = from_sequence(obj, request) if found is None else from_array(found, request)
+    return with_grad(result, obj, requires_grad)
+
+
+def from_dlpack(
+    x: object,
+    /,
+    *,
+    device: Device = None,
+    copy: bool | None = None,
+    readonly: ReadOnly = "copy",
+) -> torch.Tensor:
+    """Return a new tensor on the memory of a DLPack object, tensor, ndarray or capsule.
+
+    Args:
+        x: The producer. A capsule is used up, unless the call is refused.
+        device: Where the result is to be; by default where `x` is.
+        copy: As in `asarray`.
+        readonly: As in `asarray`.
+
+    Returns:
+        A tensor object of its own, also for a tensor. The owner of the memory lives as long as it.
+
+    Raises:
+        CopyRequired: `copy` or `readonly` forbids the copy that is needed.
+        BufferError: A malformed export, or a tensor that requires grad or is not strided.
+        UnsupportedInput: `x` does not take part in DLPack.
+        DriverUnavailable: `device` is a CUDA device, and there is none.
+
+    Example:
+        >>> import numpy as np, dlferry
+        >>> dlferry.from_dlpack(np.arange(3)).shape
+        torch.Size([3])
+    """
+    request = checked_request(None, device, copy, readonly)
+    if isinstance(x, _torch.module().Tensor):
+        return from_exported_tensor(cast("torch.Tensor", x), request)
+    found = ingested(x, request, dlpack_only=True)
+    if found is None:
+        raise UnsupportedInput(
+            f"{_described(x)} has no __dlpack__; pass an array library's array, or use asarray"
+        )
+    return from_array(found, request)
+
+
+class Found(NamedTuple):
+    """Memory that was found in an object: the core's source, and where it came from."""
+
+    source: Any
+    origin: object
+    changed_dtype: bool = False
+    """The elements were brought to a dtype that torch has, in a copy."""
+
+
+def ingested(obj: object, request: Request, *, dlpack_only: bool = False) -> Found | None:
+    """The memory of an array-like; None for numbers and sequences."""
+    array = obj
+    if isinstance(obj, np.ndarray) and type(obj) is not np.ndarray:
+        array = _sources.plain_array(obj)
+    if isinstance(array, np.ndarray):
+        return _in_torch_dtype(array, obj, request)
+    if isinstance(obj, np.generic):
+        return None
+    source = core.ingest(obj, request.copy is False)
+    if source is not None:
+        return Found(source, obj)
+    other = None if dlpack_only else _sources.array_from_protocols(obj)
+    return None if other is None else _in_torch_dtype(other, obj, request)
+
+
+def _in_torch_dtype(array: Array, origin: object, request: Request) -> Found:
+    """The memory of an ndarray; elements that torch lacks are converted where `dtype=` says so.
+
+    Raises:
+        UnsupportedInput: torch has no such elements.
+    """
+    source = core.ingest(array, request.copy is False)
+    if source.dtype is not None:
+        return Found(source, origin)
+    if request.dtype is not None and array.dtype.kind in "mM":
+        return Found(core.ingest(array.view(array.dtype.str.replace(array.dtype.kind, "i").partition("[")[0]), False), origin)
+    if request.dtype is not None and array.dtype.kind in "fc":
+        narrow = array.astype(np.complex128 if array.dtype.kind == "c" else np.float64)
+        return Found(core.ingest(narrow, False), origin, changed_dtype=True)
+    raise UnsupportedInput(_unsupported_dtype(array.dtype))
+
+
+def _unsupported_dtype(dtype: np.dtype[Any]) -> str:
+    remedies = {
+        "M": "pass dtype=torch.int64 for the raw count",
+        "m": "pass dtype=torch.int64 for the raw count",
+        "f": "pass dtype=torch.float64, which is narrower",
+        "c": "pass dtype=torch.complex128, which is narrower",
+        "O": "pass an array of numbers, as from array.astype(float)",
+        "U": "pass numbers: parse the strings first",
+        "S": "pass numbers: parse the strings, or view the bytes as uint8",
+        "T": "pass numbers: parse the strings first",
+        "V": "pass one of its fields, as array['name']",
+    }
+    remedy = remedies.get(dtype.kind, "pass an array of numbers")
+    if dtype.names is None and dtype.kind == "V":
+        remedy = "view it as a dtype that torch has, or convert it with astype"
+    return f"an ndarray with dtype {dtype} holds elements that torch has no dtype for; {remedy}"
+
+
+def from_array(found: Found, request: Request) -> torch.Tensor:
+    """A tensor on memory that was found, shared or copied."""
+    source = found.source
+    if source.device != "cpu":
+        return from_tensor(_torch.from_device_array(found.origin), request)
+    torch = _torch.module()
+    device = request.device or torch.device("cpu")
+    dtype = request.dtype or source.dtype
+    decision = decided(found, request, device, dtype)
+    if decision.action == "share":
+        return cast("torch.Tensor", core.share(source))
+    if device.type == "cpu":
+        return cast("torch.Tensor", core.copy(source, dtype))
+    here = core.decide(source.facts, None, "share").action == "share"
+    host = core.share(source) if here else core.copy(source, source.dtype)
+    return _torch.converted(host, device, dtype)
+
+
+def decided(
+    found: Found, request: Request, device: torch.device, dtype: torch.dtype
+) -> Decision:
+    """The decision for memory on the host.
+
+    Raises:
+        CopyRequired: The decision is to refuse.
+    """
+    source = found.source
+    facts = source.facts
+    if dtype != source.dtype or found.changed_dtype:
+        facts |= Fact.DTYPE
+    if device.type != "cpu":
+        facts |= Fact.DEVICE
+    if facts & Fact.READ_ONLY and request.readonly == "copy" and request.copy is not True:
+        facts |= Fact.MAPPED_FILE if _sources.is_mapped_file(found.origin) else 0
+    decision = Decision(*core.decide(facts, request.copy, request.readonly))
+    if decision.action == "refuse":
+        raise refusal(
+            decision.reasons,
+            Subject(
+                _described(found.origin), source.dtype, source.device, source.shape, source.strides,
+                dtype, str(device),
+            ),
+        )
+    return decision
+
+
+def from_tensor(tensor: torch.Tensor, request: Request) -> torch.Tensor:
+    """A tensor as asked, by torch's own operations: the same object where nothing is to be done."""
+    device = request.device or tensor.device
+    dtype = request.dtype or tensor.dtype
+    facts = Fact.DTYPE * (dtype != tensor.dtype) | Fact.DEVICE * (device != tensor.device)
+    decision = Decision(*core.decide(int(facts), request.copy, "share"))
+    if decision.action == "refuse":
+        subject = Subject(
+            _described(tensor), tensor.dtype, str(tensor.device), wanted_dtype=dtype,
+            wanted_device=str(device),
+        )  # fmt: skip
+        raise refusal(decision.reasons, subject)
+    return tensor if decision.action == "share" else _torch.converted(tensor, device, dtype)
+
+
+def from_exported_tensor(tensor: torch.Tensor, request: Request) -> torch.Tensor:
+    """What an export and an import of the tensor through DLPack would give."""
+    if tensor.requires_grad:
+        raise BufferError(
+            "a tensor that requires grad is not exported through DLPack; pass tensor.detach()"
+        )
+    if tensor.layout != _torch.module().strided or tensor.is_quantized or tensor.is_meta:
+        raise BufferError(
+            f"DLPack has no tensors like this {_torch.kind(tensor)} one; pass a dense one, as from "
+            "tensor.to_dense() or tensor.dequantize()"
+        )
+    result = from_tensor(tensor, request)
+    return result.detach().as_subclass(_torch.module().Tensor) if result is tensor else result
+
+
+def from_sequence(obj: object, request: Request) -> torch.Tensor:
+    """A new tensor from numbers and sequences of them, or of arrays."""
+    if not _sequence.is_sequence(obj):
+        raise UnsupportedInput(
+            f"{_described(obj)} is not an array, and has none of the protocols of one; pass an "
+            "array, a buffer, a number, or a nested list of numbers or arrays"
+        )
+    if request.copy is False:
+        raise refusal(Fact.SEQUENCE, Subject(_described(obj), None, "cpu"))
+    leaf = Request(None, None, None, "share")
+    tensor = _sequence.tensor_from(obj, request.dtype, lambda item: _leaf(item, leaf))
+    device = request.device or _torch.default_device()
+    return tensor if device.type == "cpu" else tensor.to(device)
+
+
+def _leaf(item: object, request: Request) -> torch.Tensor | None:
+    """An array-like inside a sequence, on its own memory where possible; it is only read."""
+    if isinstance(item, _torch.module().Tensor):
+        return cast("torch.Tensor", item)
+    if isinstance(item, np.generic):
+        item = np.asarray(item)
+    found = ingested(item, request)
+    return None if found is None else from_array(found, request)
+
+
+def with_grad(result: torch.Tensor, obj: object, requires_grad: bool | None) -> torch.Tensor:
+    """The result with the asked `requires_grad`, without ever changing `obj`."""
+    if requires_grad is None or result.requires_grad is requires_grad:
+        return result
+    if not requires_grad:
+        return result.detach()
+    if not (result.is_floating_point() or result.is_complex()):
+        raise ValueError(
+            f"requires_grad=True needs floating point or complex elements, not {result.dtype}; "
+            "pass dtype= as well"
+        )
+    return (result.detach() if result is obj else result).requires_grad_()
+
+
+def _described(obj: object) -> str:
+    """An object for an error: its type, and its dtype where it has one."""
+    kind = type(obj)
+    name = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
+    dtype = getattr(obj, "dtype", None)
+    article = "an" if name[:1].lower() in "aeiou" else "a"
+    return f"{article} {name}" + (f" of dtype {dtype}" if dtype is not None else "")

@@ -1,0 +1,188 @@
+"""The general route of `to_numpy`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from dlferry import _convert, _torch
+from dlferry._errors import UnsupportedInput
+from dlferry._native import core
+from dlferry._policy import Decision, Fact, Subject, refusal
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import DTypeLike
+
+Array = np.ndarray[Any, Any]
+
+
+def to_numpy(
+    x: object,
+    /,
+    *,
+    dtype: DTypeLike | torch.dtype | None = None,
+    copy: bool | None = None,
+    out: Array | None = None,
+) -> Array:
+    """Return a tensor as an ndarray, without a copy wherever its memory can be shared.
+
+    A gradient is detached; a tensor on a device is moved to the host; conjugate and negative bits
+    are resolved.
+
+    Args:
+        x: A tensor of any shape; an ndarray; or anything that `asarray` takes.
+        dtype: NumPy's or torch's; by default the tensor's own. bfloat16 and the float8 family
+            become arrays of ml_dtypes, where that package is installed.
+        copy: ``False`` shares the memory or raises; ``True`` never shares; ``None`` shares where it
+            can.
+        out: An ndarray of the same shape to write into, cast to its dtype; it is returned.
+
+    Returns:
+        An array that owns the tensor's storage, and marks it as not resizable, as `Tensor.numpy`
+        does: no later `resize_`, `set_` or ``.data =`` of the tensor can leave it dangling. It can
+        be written, and the tensor then changes too.
+
+    Raises:
+        CopyRequired: ``copy=False``, and something must be moved, converted or resolved.
+        UnsupportedInput: The tensor is sparse, quantized, meta or fake; or NumPy has no such dtype.
+        ValueError: `out` has another shape, is read-only, or contradicts `dtype` or `copy`.
+
+    Example:
+        >>> import torch, dlferry
+        >>> dlferry.to_numpy(torch.tensor([1.0, 2.0]))
+        array([1., 2.], dtype=float32)
+    """
+    if copy is not None and not isinstance(copy, bool):
+        raise TypeError(f"copy must be True, False or None, not {copy!r}")
+    wanted = None if dtype is None else numpy_dtype(dtype)
+    if out is not None:
+        _check_out(out, wanted, copy)
+        wanted = out.dtype
+    if isinstance(x, np.ndarray):
+        result = _from_array(x, wanted, copy if out is None else None)
+    else:
+        tensor = _convert.asarray(x, copy=copy if out is None else None)
+        fresh = tensor is not x and copy is True
+        result = from_tensor(tensor, wanted, None if fresh or out is not None else copy)
+    if out is None:
+        return result
+    if out.shape != result.shape:
+        raise ValueError(f"out has shape {out.shape}, and the tensor has {result.shape}")
+    np.copyto(out, result, casting="unsafe")
+    return out
+
+
+def _check_out(out: object, wanted: np.dtype[Any] | None, copy: bool | None) -> None:
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"out must be an ndarray, not {type(out).__name__}")
+    if copy is False:
+        raise ValueError("out= is copied into; leave copy=False out")
+    if not out.flags.writeable:
+        raise ValueError("out is read-only")
+    if wanted is not None and wanted != out.dtype:
+        raise ValueError(f"dtype={wanted} contradicts the dtype {out.dtype} of out")
+
+
+def _from_array(array: Array, wanted: np.dtype[Any] | None, copy: bool | None) -> Array:
+    differs = wanted is not None and wanted != array.dtype
+    if copy is False and differs:
+        raise refusal(
+            Fact.DTYPE,
+            Subject("an ndarray", array.dtype, "cpu", wanted_dtype=cast("torch.dtype", wanted)),
+        )
+    return array.astype(wanted or array.dtype, copy=True) if differs or copy else array
+
+
+def numpy_dtype(dtype: Any) -> np.dtype[Any]:
+    """NumPy's dtype of a torch dtype, or of whatever NumPy itself takes for one.
+
+    Raises:
+        UnsupportedInput: NumPy lacks it; ml_dtypes' are found where that package is installed.
+        TypeError: No dtype at all.
+    """
+    torch = _torch.module()
+    if not isinstance(dtype, torch.dtype):
+        return np.dtype(dtype)
+    name = _torch.dtype_name(dtype)
+    if name in ("bfloat16",) or name.startswith("float8_"):
+        try:
+            import ml_dtypes
+        except ImportError:
+            ml_dtypes = None
+        if not hasattr(ml_dtypes, name):
+            raise UnsupportedInput(
+                f"NumPy has no {name}; install ml_dtypes, or pass dtype=np.float32"
+            )
+        return np.dtype(getattr(ml_dtypes, name))
+    try:
+        return np.dtype(name)
+    except TypeError:
+        raise UnsupportedInput(f"NumPy has no dtype like {dtype}; pass dtype=") from None
+
+
+def from_tensor(tensor: torch.Tensor, wanted: np.dtype[Any] | None, copy: bool | None) -> Array:
+    """An array on the memory of a tensor, or of a copy of it."""
+    _check_readable(tensor)
+    own = _own_dtype(tensor.dtype, wanted)
+    dtype = wanted or own
+    facts = Fact.DTYPE * (own != dtype) | Fact.DEVICE * (tensor.device.type != "cpu")
+    facts |= Fact.CONJUGATE * tensor.is_conj() | Fact.NEGATIVE * tensor.is_neg()
+    decision = Decision(*core.decide(int(facts), copy, "share"))
+    if decision.action == "refuse":
+        raise refusal(
+            decision.reasons,
+            Subject(
+                "a tensor", tensor.dtype, str(tensor.device),
+                wanted_dtype=cast("torch.dtype", dtype), wanted_device="cpu",
+            ),
+        )  # fmt: skip
+    host = tensor.detach().cpu().resolve_conj().resolve_neg()
+    if decision.action == "copy" and own == dtype and host.data_ptr() == tensor.data_ptr():
+        host = host.clone()
+    return _cast(host, own, dtype)
+
+
+def _own_dtype(dtype: torch.dtype, wanted: np.dtype[Any] | None) -> np.dtype[Any] | None:
+    """NumPy's dtype of the tensor; None where NumPy has none and another one is wanted."""
+    try:
+        return numpy_dtype(dtype)
+    except UnsupportedInput:
+        if wanted is None:
+            raise
+        return None
+
+
+def _cast(host: torch.Tensor, own: np.dtype[Any] | None, dtype: Any) -> Array:
+    """A plain CPU tensor as an array of `dtype`."""
+    if own == dtype:
+        return _array(host, dtype)
+    target = _torch.dtypes().get(dtype.name)
+    if target is not None:
+        array = _array(_torch.converted(host, host.device, target), dtype.newbyteorder("="))
+    else:
+        widest = _torch.module().complex128 if host.is_complex() else _torch.module().float64
+        array = _array(_torch.converted(host, host.device, widest), None)
+    return array.astype(dtype, copy=False)
+
+
+def _array(host: torch.Tensor, dtype: np.dtype[Any] | None) -> Array:
+    """The array on a tensor's memory; elements that are ml_dtypes' go over as their bits."""
+    if dtype is None or dtype.kind in "biufc" and dtype.type.__module__ == "numpy":
+        return cast("Array", core.array(host))
+    bits = {1: _torch.module().uint8, 2: _torch.module().uint16}[dtype.itemsize]
+    return cast("Array", core.array(host.view(bits)).view(dtype))
+
+
+def _check_readable(tensor: torch.Tensor) -> None:
+    if tensor.layout != _torch.module().strided or tensor.is_quantized or tensor.is_meta:
+        raise UnsupportedInput(
+            f"a {_torch.kind(tensor)} tensor has no elements that an array could show; pass a dense "
+            "one, as from tensor.to_dense() or tensor.dequantize()"
+        )
+    if not _torch.is_readable(tensor):
+        raise UnsupportedInput(
+            f"a {type(tensor).__name__} that wraps another tensor (fake, functional or batched) has "
+            "no memory of its own; pass the tensor inside"
+        )
