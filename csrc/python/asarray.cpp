@@ -1,13 +1,19 @@
 #include "python/asarray.h"
 
+#include <algorithm>
+#include <array>
 #include <cstring>
 #include <string>
+#include <utility>
 
 #include "python/exchange.h"
 #include "python/ingest.h"
+#include "python/mechanisms.h"
 
 namespace dlferry::python {
 namespace {
+
+constexpr Py_ssize_t kMostKeywords = 5;
 
 struct Call {
   PyObject* const* args;
@@ -64,6 +70,7 @@ enum class Signature { kAsarray, kFromDlpack };
 bool parse(const Torch& torch, const Call& call, Signature signature, Request& request) {
   if (call.nargs != 1) return false;
   const Py_ssize_t count = call.keywords == nullptr ? 0 : PyTuple_GET_SIZE(call.keywords);
+  if (count > kMostKeywords) return false;
   for (Py_ssize_t i = 0; i < count; ++i) {
     PyObject* name = PyTuple_GET_ITEM(call.keywords, i);
     PyObject* value = call.args[1 + i];
@@ -87,42 +94,60 @@ bool parse(const Torch& torch, const Call& call, Signature signature, Request& r
 
 bool is_host(const View& view) noexcept { return view.device.device_type != dlpack::kCUDA; }
 
-// A copy of read-only memory is refused when the memory is a mapped file. 1, 0, or -1 with an error.
-int add_mapped_file(PyObject* object, const Request& request, Source& source) {
+// A copy of read-only memory is refused when the memory is a mapped file. False with an error set.
+bool add_mapped_file(PyObject* object, const Request& request, Source& source) {
   const bool matters = (source.facts & kReadOnly) != 0 && request.copy != CopyPolicy::kAlways &&
                        request.readonly == ReadOnlyPolicy::kCopy;
-  if (!matters) return 0;
+  if (!matters) return true;
   const Ref mapped = Ref::steal(PyObject_CallOneArg(installed().is_mapped_file, object));
-  if (!mapped) return -1;
   if (mapped.get() == Py_True) source.facts |= kMappedFile;
-  return mapped.get() == Py_True ? 1 : 0;
+  return static_cast<bool>(mapped);
 }
 
-// Memory that Python objects describe: shared or copied. `done` is false when neither was possible
-// here and the general route is to decide, or to say why not.
-PyObject* convert(const Torch& torch, PyObject* object, const Request& request, bool& done) {
-  done = true;
+// The general route, with the source that was made of the object so far: a producer is asked for its
+// memory once only.
+PyObject* delegate(const Call& call, PyObject* general, Source& source) {
+  if (PyArray_CheckExact(call.args[0]) || PyCapsule_CheckExact(call.args[0])) {
+    return call.delegate(general);  // cheap to look at again, and better known by name
+  }
+  try {
+    const pybind11::object wrapped = wrap(std::move(source), call.args[0]);
+    std::array<PyObject*, 1 + kMostKeywords> args;
+    const Py_ssize_t keywords = call.keywords == nullptr ? 0 : PyTuple_GET_SIZE(call.keywords);
+    std::copy_n(call.args, 1 + keywords, args.begin());
+    args[0] = wrapped.ptr();
+    return PyObject_Vectorcall(general, args.data(), 1, call.keywords);
+  } catch (const std::exception& error) {
+    PyErr_SetString(PyExc_MemoryError, error.what());
+    return nullptr;
+  }
+}
+
+// Memory that a Python object describes, shared or copied; anything else goes the general route.
+PyObject* convert(const Torch& torch, const Call& call, const Request& request,
+                  PyObject* general) {
+  PyObject* object = call.args[0];
   Source source;
   switch (ingest(object, request.copy == CopyPolicy::kNever, source)) {
     case Ingest::kFailed:
       return nullptr;
     case Ingest::kDeclined:
-      done = false;
-      return nullptr;
+      return call.delegate(general);
     case Ingest::kTaken:
       break;
   }
   std::optional<DType> dtype = source.view.dtype;
   if (request.dtype != Py_None) dtype = dtype_from_torch(torch, request.dtype);
   if (source.has_dtype && dtype && is_host(source.view)) {
+    const Facts memory = source.facts;
     if (*dtype != source.view.dtype) source.facts |= kDTypeDiffers;
-    if (add_mapped_file(object, request, source) < 0) return nullptr;
+    if (!add_mapped_file(object, request, source)) return nullptr;
     const Plan plan = decide(source.facts, request.copy, request.readonly);
     if (plan.action == Action::kShare) return share(torch, source);
     if (plan.action == Action::kCopy) return copy(torch, source, *dtype);
+    source.facts = memory;
   }
-  done = false;
-  return nullptr;
+  return delegate(call, general, source);
 }
 
 bool is_tensor(const Torch& torch, PyObject* object) {
@@ -135,14 +160,13 @@ bool is_plain(const Torch& torch, PyObject* object) {
 }
 
 PyObject* convert_or_delegate(const Torch& torch, const Call& call, Signature signature) {
+  const bool is_asarray = signature == Signature::kAsarray;
+  PyObject* general = is_asarray ? installed().asarray : installed().from_dlpack;
   Request request;
   if (parse(torch, call, signature, request) && is_plain(torch, call.args[0])) {
-    bool done;
-    PyObject* result = convert(torch, call.args[0], request, done);
-    if (done) return result;
+    return convert(torch, call, request, general);
   }
-  const bool is_asarray = signature == Signature::kAsarray;
-  return call.delegate(is_asarray ? installed().asarray : installed().from_dlpack);
+  return call.delegate(general);
 }
 
 PyObject* asarray(PyObject*, PyObject* const* args, Py_ssize_t nargs, PyObject* keywords) {

@@ -22,8 +22,6 @@ const Torch* resolve() {
   if (!dict) return nullptr;
   auto* found = new Torch{};  // leaked: the hot functions may run until the process ends
   found->tensor = reinterpret_cast<PyTypeObject*>(keep(dict.get(), "Tensor"));
-  found->parameter = reinterpret_cast<PyTypeObject*>(keep(dict.get(), "Parameter"));
-  found->strided = keep(dict.get(), "strided");
   found->cpu = keep(dict.get(), "cpu");
   found->empty_strided = keep(dict.get(), "empty_strided");
   found->from_capsule = keep(dict.get(), "from_capsule");

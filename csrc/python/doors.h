@@ -30,10 +30,8 @@ struct Installed {
 // torch's objects, resolved once. Null with a Python error set when torch cannot be imported.
 struct Torch {
   PyTypeObject* tensor;
-  PyTypeObject* parameter;
   const dlpack::ExchangeTable* table;  // null before torch 2.10; can look at tensors
   std::array<PyObject*, kDTypeCount> dtypes;  // null for those that this torch lacks
-  PyObject* strided;                   // torch.strided
   PyObject* cpu;                       // torch.device("cpu")
   PyObject* empty_strided;
   PyObject* from_capsule;  // (legacy capsule, dtype) -> tensor, where there is no table
@@ -50,8 +48,6 @@ struct Torch {
   X(copy, "copy")                    \
   X(requires_grad, "requires_grad")  \
   X(readonly, "readonly")            \
-  X(out, "out")                      \
-  X(layout, "layout")                \
   X(is_neg, "is_neg")                \
   X(is_conj, "is_conj")              \
   X(detach, "detach")                \

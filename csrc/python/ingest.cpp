@@ -1,7 +1,6 @@
 #include "python/ingest.h"
 
 #include <cstring>
-#include <limits>
 
 #include "python/doors.h"
 
@@ -61,12 +60,10 @@ const char* describe(const dlpack::Tensor& tensor, Source& source) noexcept {
   const auto size = static_cast<std::int64_t>(item_size(*dtype));
   if (!byte_strides(tensor, size, source.strides.data())) return "strides that overflow 64 bits";
   view.strides = source.strides.data();
+  if (tensor.byte_offset > std::uint64_t{INT64_MAX}) return "a byte offset beyond 63 bits";
+  view.data = reinterpret_cast<std::byte*>(reinterpret_cast<std::uintptr_t>(tensor.data) +
+                                           tensor.byte_offset);
   if (const char* reason = unreachable_reason(view)) return reason;
-  const auto address = reinterpret_cast<std::uintptr_t>(tensor.data);
-  if (tensor.byte_offset > std::numeric_limits<std::uintptr_t>::max() - address) {
-    return "a byte offset that overflows 64 bits";
-  }
-  view.data += tensor.byte_offset;
   source.has_dtype = true;
   source.facts = layout_facts(view);
   return nullptr;

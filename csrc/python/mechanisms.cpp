@@ -4,7 +4,7 @@
 
 #include <memory>
 #include <string>
-#include <vector>
+#include <utility>
 
 #include "python/asarray.h"
 #include "python/exchange.h"
@@ -33,9 +33,21 @@ DType dtype_or_raise(const py::handle& dtype) {
   return *found;
 }
 
-std::unique_ptr<Source> ingest_object(const py::handle& object, bool never_copy) {
-  auto source = std::make_unique<Source>();
-  switch (ingest(object.ptr(), never_copy, *source)) {
+// The Python class `Source`: used up by the one tensor that is made of it.
+struct Found {
+  Source source;
+  py::object origin;
+  bool used = false;
+
+  [[nodiscard]] Source& use() {
+    if (std::exchange(used, true)) throw py::value_error("this source has been used");
+    return source;
+  }
+};
+
+std::unique_ptr<Found> ingest_object(const py::object& object, bool never_copy) {
+  auto found = std::make_unique<Found>(Found{{}, object});
+  switch (ingest(object.ptr(), never_copy, found->source)) {
     case Ingest::kFailed:
       throw py::error_already_set();
     case Ingest::kDeclined:
@@ -43,18 +55,19 @@ std::unique_ptr<Source> ingest_object(const py::handle& object, bool never_copy)
     case Ingest::kTaken:
       break;
   }
-  return source;
+  return found;
 }
 
-py::object dtype_of(const Source& source) {
+py::object dtype_of(const Found& found) {
+  const Source& source = found.source;
   if (!source.has_dtype) return py::none();
   PyObject* dtype = loaded_torch().dtypes[static_cast<std::size_t>(source.view.dtype)];
   return dtype == nullptr ? py::none() : py::reinterpret_borrow<py::object>(dtype);
 }
 
-std::string device_of(const Source& source) {
-  if (source.view.device.device_type != dlpack::kCUDA) return "cpu";
-  return "cuda:" + std::to_string(source.view.device.device_id);
+std::string device_of(const Found& found) {
+  const dlpack::Device device = found.source.view.device;
+  return device.device_type == dlpack::kCUDA ? "cuda:" + std::to_string(device.device_id) : "cpu";
 }
 
 py::tuple tuple_of(const std::int64_t* values, int count) {
@@ -99,19 +112,27 @@ void install(const py::object& torch_names, const py::object& asarray,
 
 }  // namespace
 
+py::object wrap(Source source, PyObject* origin) {
+  auto found = std::make_unique<Found>(
+      Found{std::move(source), py::reinterpret_borrow<py::object>(origin)});
+  return py::cast(std::move(found));
+}
+
 void bind_mechanisms(py::module_& module) {
-  py::class_<Source>(module, "Source", "Foreign memory on its way to a tensor; used up by one use.")
+  const auto shape = [](const Found& found) {
+    return tuple_of(found.source.view.shape, found.source.view.ndim);
+  };
+  const auto strides = [](const Found& found) {
+    return tuple_of(found.source.view.strides, found.source.view.ndim);
+  };
+  const auto facts = [](const Found& found) { return found.source.facts; };
+  py::class_<Found>(module, "Source", "Foreign memory on its way to a tensor; used up by one use.")
       .def_property_readonly("dtype", &dtype_of, "The torch dtype; None where torch has none.")
       .def_property_readonly("device", &device_of, "As torch writes it.")
-      .def_property_readonly(
-          "shape", [](const Source& source) { return tuple_of(source.view.shape, source.view.ndim); },
-          "Lengths of the axes.")
-      .def_property_readonly(
-          "strides",
-          [](const Source& source) { return tuple_of(source.view.strides, source.view.ndim); },
-          "Bytes from one element of an axis to the next.")
-      .def_property_readonly("facts", [](const Source& source) { return source.facts; },
-                             "What is known of the memory, as bits of `Fact`.");
+      .def_property_readonly("shape", shape, "Lengths of the axes.")
+      .def_property_readonly("strides", strides, "Bytes from one element of an axis to the next.")
+      .def_property_readonly("facts", facts, "What is known of the memory, as bits of `Fact`.")
+      .def_readonly("origin", &Found::origin, "The object that the memory was found in.");
   module.def("install", &install, py::kw_only(), py::arg("torch_names"), py::arg("asarray"),
              py::arg("from_dlpack"), py::arg("to_numpy"), py::arg("is_mapped_file"),
              py::arg("is_immutable"), "Give the core the Python callables that it needs.");
@@ -119,12 +140,13 @@ void bind_mechanisms(py::module_& module) {
              "The memory of an ndarray, capsule or DLPack object; None for anything else.");
   module.def(
       "share",
-      [](Source& source) { return owned_or_raise(share(loaded_torch(), source)); },
+      [](Found& found) { return owned_or_raise(share(loaded_torch(), found.use())); },
       py::arg("source"), py::pos_only(), "A tensor on the source's memory.");
   module.def(
       "copy",
-      [](Source& source, const py::object& dtype) {
-        return owned_or_raise(copy(loaded_torch(), source, dtype_or_raise(dtype)));
+      [](Found& found, const py::object& dtype) {
+        const DType target = dtype_or_raise(dtype);
+        return owned_or_raise(copy(loaded_torch(), found.use(), target));
       },
       py::arg("source"), py::arg("dtype"), py::pos_only(),
       "A new CPU tensor with the source's elements, cast to `dtype`.");

@@ -3,7 +3,12 @@
 
 #include <pybind11/pybind11.h>
 
+#include "python/source.h"
+
 namespace dlferry::python {
+
+// A source as the general routes see it, with the object that it was found in.
+[[nodiscard]] pybind11::object wrap(Source source, PyObject* origin);
 
 void bind_mechanisms(pybind11::module_& module);
 

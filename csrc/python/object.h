@@ -32,4 +32,12 @@ class Ref {
   PyObject* object_ = nullptr;
 };
 
+// Drops a reference while an error may be set: what runs then must not see or lose the error.
+inline void drop_keeping_error(PyObject* object) noexcept {
+  PyObject *type, *value, *traceback;
+  PyErr_Fetch(&type, &value, &traceback);
+  Py_XDECREF(object);
+  PyErr_Restore(type, value, traceback);
+}
+
 }  // namespace dlferry::python

@@ -101,7 +101,7 @@ Ingest ingest_producer(PyObject* object, bool never_copy, Source& source) {
   Ingest result = Ingest::kDeclined;
   if (producer.table != nullptr) result = ingest_table(*producer.table, object, source);
   if (result == Ingest::kDeclined && has_dlpack(object)) {
-    const Ref capsule = Ref::steal(call_dlpack(object, never_copy));
+    Ref capsule = Ref::steal(call_dlpack(object, never_copy));
     if (!capsule) return PyErr_Occurred() != nullptr ? Ingest::kFailed : Ingest::kDeclined;
     if (PyCapsule_CheckExact(capsule.get()) == 0) {
       PyErr_Format(PyExc_BufferError, "%s.__dlpack__ returned %s, not a capsule",
@@ -109,6 +109,7 @@ Ingest ingest_producer(PyObject* object, bool never_copy, Source& source) {
       return Ingest::kFailed;
     }
     result = ingest_capsule(capsule.get(), source);
+    drop_keeping_error(capsule.release());
   }
   if (result == Ingest::kTaken && producer.immutable) source.facts |= kReadOnly;
   return result;

@@ -16,7 +16,7 @@ bool interpreter_is_gone() noexcept {
 void release_object(PyObject* object) noexcept {
   if (interpreter_is_gone()) return;
   const PyGILState_STATE state = PyGILState_Ensure();
-  Py_DECREF(object);
+  drop_keeping_error(object);
   PyGILState_Release(state);
 }
 
@@ -77,8 +77,17 @@ bool Owner::claim() {
   if (PyCapsule_SetName(capsule, used) != 0) return false;
   kind_ = versioned ? Kind::kManagedVersioned : Kind::kManaged;
   pointer_ = tensor;
-  Py_DECREF(capsule);
+  drop_keeping_error(capsule);
   return true;
+}
+
+Source::Source(Source&& other) noexcept
+    : view(other.view),
+      facts(other.facts),
+      has_dtype(other.has_dtype),
+      owner(std::move(other.owner)),
+      strides(other.strides) {
+  if (view.strides == other.strides.data()) view.strides = strides.data();
 }
 
 }  // namespace dlferry::python

@@ -35,11 +35,11 @@ class Owner {
   void* pointer_ = nullptr;
 };
 
-// Pinned in place: `view` may point into the object itself.
+// Moved, never copied: `view` may point into the object itself.
 struct Source {
   Source() noexcept = default;
-  Source(const Source&) = delete;
-  Source& operator=(const Source&) = delete;
+  Source(Source&& other) noexcept;
+  Source& operator=(Source&&) = delete;
 
   View view;
   Facts facts = 0;         // of the memory; dtype and device are the request's affair

@@ -23,9 +23,9 @@ Box make_box(const View& dst, const View& src) noexcept {
       box.src += (axis.count - 1) * axis.src;
       axis = {axis.count, -axis.dst, -axis.src};
     }
-    box.axes[static_cast<std::size_t>(box.ndim++)] = axis;
+    box.append(axis);
   }
-  if (box.ndim == 0) box.axes[static_cast<std::size_t>(box.ndim++)] = {1, 0, 0};
+  if (box.ndim == 0) box.append({1, 0, 0});
   std::sort(begin, begin + box.ndim,
             [](const Axis& a, const Axis& b) { return a.dst > b.dst; });
   int last = 0;
@@ -40,6 +40,12 @@ Box make_box(const View& dst, const View& src) noexcept {
   }
   box.ndim = last + 1;
   return box;
+}
+
+Box without_inner(const Box& box) noexcept {
+  Box outer = box;
+  --outer.ndim;
+  return outer;
 }
 
 std::int64_t element_count(const Box& box) noexcept {

@@ -27,10 +27,14 @@ struct Box {
   [[nodiscard]] const Axis& inner() const noexcept {
     return axes[static_cast<std::size_t>(ndim - 1)];
   }
+  void append(const Axis& axis) noexcept { axes[static_cast<std::size_t>(ndim++)] = axis; }
 };
 
 // `dst` and `src` have one shape, without zeros.
 [[nodiscard]] Box make_box(const View& dst, const View& src) noexcept;
+
+// What remains when the innermost axis of several is taken away.
+[[nodiscard]] Box without_inner(const Box& box) noexcept;
 
 [[nodiscard]] std::int64_t element_count(const Box& box) noexcept;
 
@@ -42,9 +46,9 @@ struct Box {
 template <std::int64_t Axis::* kSide>
 class Cursor {
  public:
-  Cursor(const Box& box, std::int64_t start) noexcept : box_(box), offset_(start) {}
+  explicit Cursor(const Box& box) noexcept : box_(box) {}
 
-  // Of the next element, from wherever the walk started.
+  // Of the next element from the first, in bytes.
   [[nodiscard]] std::int64_t offset() const noexcept { return offset_; }
   [[nodiscard]] std::int64_t stride() const noexcept { return box_.inner().*kSide; }
   [[nodiscard]] std::int64_t run() const noexcept { return box_.inner().count - in_run_; }
@@ -68,7 +72,7 @@ class Cursor {
 
  private:
   const Box& box_;
-  std::int64_t offset_;
+  std::int64_t offset_ = 0;
   std::int64_t in_run_ = 0;
   std::array<std::int64_t, kMaxDims> index_{};
 };

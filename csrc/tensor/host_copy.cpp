@@ -2,123 +2,107 @@
 
 #include <algorithm>
 #include <cstring>
-#include <optional>
 
 #include "tensor/box.h"
-#include "tensor/cast.h"
-#include "tensor/kernels.h"
+#include "tensor/conversion.h"
+#include "tensor/machine.h"
+#include "tensor/rows.h"
+#include "tensor/tiles.h"
+#include "tensor/workers.h"
+
+// A copy goes through four stages:
+//
+//   box.h     both views become one list of axes, in the destination's order and as few as can be
+//   here      a large box is cut into tasks, which the workers share
+//   rows.h, tiles.h   a task reads its elements along the rows of the destination or, where those
+//             lie across the source's, in small transposed tiles; either way into native order
+//   sink.h    casts what was read and puts it in place
+//
+// Between two stages, elements are in the first cache or still where they came from.
 
 namespace dlferry {
 namespace {
 
-// Elements pass through two buffers that stay in the first cache.
-constexpr std::size_t kBufferBytes = 8192;
+// Waking a worker costs a few microseconds: below the first number of bytes one thread is faster.
+constexpr std::int64_t kParallelBytes = std::int64_t{1} << 20;
+constexpr std::int64_t kTaskBytes = std::int64_t{1} << 19;
 
-// What happens to one element on its way.
-struct Job {
-  std::size_t from_size;
-  std::size_t to_size;
-  std::size_t swap_size;  // of the unit to reverse; 1 when the byte order is ours
-  std::optional<Cast> cast;
-};
+// Pieces that are not worth cutting further, so that rows stay long and tiles whole.
+constexpr std::int64_t kSmallestRow = 512;
 
-// Hands out the source's elements in the box's order, contiguous and in native byte order: in place
-// where they lie so, else gathered.
-class Reader {
+// The box cut along its axes, outermost first, into as many pieces as wanted (roughly).
+class Cut {
  public:
-  Reader(const Box& box, const Job& job) noexcept : job_(job), src_(box.src), cursor_(box, 0) {}
+  Cut(const Box& box, std::optional<int> across, std::int64_t wanted) noexcept : box_(box) {
+    for (int i = 0; i < box.ndim; ++i) {
+      const auto at = static_cast<std::size_t>(i);
+      const std::int64_t count = box.axes[at].count;
+      const std::int64_t least = i == box.ndim - 1 || i == across ? kSmallestRow : 1;
+      const std::int64_t missing = (wanted + pieces_ - 1) / pieces_;
+      const std::int64_t step = (count + missing - 1) / missing;
+      steps_[at] = std::min(count, (step + least - 1) / least * least);
+      pieces_ *= (count + steps_[at] - 1) / steps_[at];
+    }
+  }
 
-  // Up to `count` elements, of which there must be that many; sets `count` to how many.
-  const std::byte* next(std::size_t& count) noexcept {
-    const auto item = static_cast<std::int64_t>(job_.from_size);
-    const auto run = static_cast<std::size_t>(cursor_.run());
-    if (job_.swap_size == 1 && cursor_.stride() == item && run * job_.from_size >= 256) {
-      count = std::min(count, run);
-      const std::byte* in_place = src_ + cursor_.offset();
-      cursor_.advance(static_cast<std::int64_t>(count));
-      return in_place;
+  [[nodiscard]] std::size_t pieces() const noexcept { return static_cast<std::size_t>(pieces_); }
+
+  [[nodiscard]] Box piece(std::size_t index) const noexcept {
+    Box part = box_;
+    auto rest = static_cast<std::int64_t>(index);
+    for (int i = box_.ndim - 1; i >= 0; --i) {
+      const auto at = static_cast<std::size_t>(i);
+      Axis& axis = part.axes[at];
+      const std::int64_t along = (axis.count + steps_[at] - 1) / steps_[at];
+      const std::int64_t first = rest % along * steps_[at];
+      rest /= along;
+      axis.count = std::min(steps_[at], axis.count - first);
+      part.dst += first * axis.dst;
+      part.src += first * axis.src;
     }
-    for (std::size_t done = 0; done < count;) {
-      const auto some = std::min(count - done, static_cast<std::size_t>(cursor_.run()));
-      kernels().gather[size_index(job_.from_size)](buffer_ + done * job_.from_size, src_ + cursor_.offset(), cursor_.stride(), some);
-      cursor_.advance(static_cast<std::int64_t>(some));
-      done += some;
-    }
-    kernels().swap[size_index(job_.swap_size)](buffer_, count * job_.from_size / job_.swap_size);
-    return buffer_;
+    return part;
   }
 
  private:
-  const Job& job_;
-  const std::byte* src_;
-  Cursor<&Axis::src> cursor_;
-  alignas(64) std::byte buffer_[kBufferBytes];
+  const Box& box_;
+  std::array<std::int64_t, kMaxDims> steps_;
+  std::int64_t pieces_ = 1;
 };
 
-// Casts native elements and puts them where the box's order has them in the destination.
-class Writer {
- public:
-  Writer(const Box& box, const Job& job) noexcept
-      : job_(job),
-        dense_(is_dense(box, static_cast<std::int64_t>(job.to_size))),
-        dst_(box.dst),
-        cursor_(box, 0) {}
+Conversion conversion_between(const View& dst, const View& src) noexcept {
+  const DTypeInfo& from = info(src.dtype);
+  Conversion conversion{from.size, item_size(dst.dtype), src.swapped ? from.swap_size : 1u, {}};
+  if (dst.dtype != src.dtype) conversion.cast.emplace(dst.dtype, src.dtype);
+  return conversion;
+}
 
-  void put(const std::byte* native, std::size_t count) noexcept {
-    if (dense_) {
-      convert(dst_, native, count);
-      dst_ += count * job_.to_size;
-      return;
-    }
-    if (job_.cast) {
-      convert(buffer_, native, count);
-      native = buffer_;
-    }
-    for (std::size_t done = 0; done < count;) {
-      const auto some = std::min(count - done, static_cast<std::size_t>(cursor_.run()));
-      kernels().scatter[size_index(job_.to_size)](dst_ + cursor_.offset(), cursor_.stride(), native + done * job_.to_size, some);
-      cursor_.advance(static_cast<std::int64_t>(some));
-      done += some;
-    }
-  }
-
- private:
-  void convert(std::byte* dst, const std::byte* native, std::size_t count) const noexcept {
-    if (job_.cast) {
-      job_.cast->apply(dst, native, count);
-    } else {
-      std::memcpy(dst, native, count * job_.to_size);
-    }
-  }
-
-  const Job& job_;
-  bool dense_;
-  std::byte* dst_;
-  Cursor<&Axis::dst> cursor_;
-  alignas(64) std::byte buffer_[kBufferBytes];
-};
-
-void copy_box(const Box& box, const Job& job) noexcept {
-  Reader reader(box, job);
-  Writer writer(box, job);
-  const std::size_t block = kBufferBytes / std::max(job.from_size, job.to_size);
-  auto left = static_cast<std::size_t>(element_count(box));
-  while (left > 0) {
-    std::size_t count = std::min(left, block);
-    const std::byte* native = reader.next(count);
-    writer.put(native, count);
-    left -= count;
+void copy_box(const Box& box, std::optional<int> across, const Conversion& conversion) noexcept {
+  if (across) {
+    copy_tiles(box, *across, conversion);
+  } else {
+    copy_rows(box, conversion);
   }
 }
 
 }  // namespace
 
 void host_copy(const View& dst, const View& src) noexcept {
-  if (element_count(dst) == 0) return;
-  const DTypeInfo& from = info(src.dtype);
-  Job job{from.size, item_size(dst.dtype), src.swapped ? from.swap_size : std::size_t{1}, {}};
-  if (dst.dtype != src.dtype) job.cast.emplace(dst.dtype, src.dtype);
-  copy_box(make_box(dst, src), job);
+  const std::int64_t count = element_count(dst);
+  if (count == 0) return;
+  Conversion conversion = conversion_between(dst, src);
+  const auto to_bytes = count * static_cast<std::int64_t>(conversion.to_size);
+  const auto from_bytes = count * static_cast<std::int64_t>(conversion.from_size);
+  conversion.stream = to_bytes >= static_cast<std::int64_t>(last_cache_bytes() / 2);
+
+  const Box box = make_box(dst, src);
+  const std::optional<int> across = tile_axis(box);
+  const std::int64_t bytes = std::max(to_bytes, from_bytes);
+  if (bytes < kParallelBytes) return copy_box(box, across, conversion);
+  const Cut cut(box, across, bytes / kTaskBytes);
+  const auto copy_piece = [&](std::size_t index) noexcept {
+    copy_box(cut.piece(index), across, conversion);
+  };
+  parallel(cut.pieces(), copy_piece);
 }
 
 }  // namespace dlferry

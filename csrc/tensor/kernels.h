@@ -35,6 +35,12 @@ using GatherRun = void (*)(std::byte* dst, const std::byte* src, std::int64_t st
 using ScatterRun = void (*)(std::byte* dst, std::int64_t stride, const std::byte* src,
                             std::size_t count) noexcept;
 
+// `loads` times: loads 16 bytes, puts byte from[i] of them at place i, and stores them; then moves
+// on by `src_step` and `dst_step`. Both sides are all within bounds; stores may overlap.
+using ShuffleRun = void (*)(std::byte* dst, std::int64_t dst_step, const std::byte* src,
+                            std::int64_t src_step, std::int64_t loads,
+                            const std::uint8_t* from) noexcept;
+
 // Reverses the bytes of each of `count` units, in place.
 using SwapRun = void (*)(std::byte* data, std::size_t count) noexcept;
 
@@ -57,6 +63,7 @@ struct Kernels {
   std::array<ScatterRun, kSizes> scatter;
   std::array<SwapRun, kSizes - 1> swap;
   std::array<TransposeTile, kSizes> transpose;
+  ShuffleRun shuffle;  // null where no instruction does it
 };
 
 // The best of them for the processor at hand.

@@ -1,5 +1,5 @@
 // Every kernel, for the instruction set that the including source file has chosen. It names the
-// set's namespace in DLFERRY_TARGET and the width that pays for shuffles in DLFERRY_VECTOR_BYTES.
+// set's namespace in DLFERRY_TARGET, and defines DLFERRY_AVX2 where the set has that.
 #include "tensor/kernels_base.h"
 //
 #include "tensor/kernels_cast.h"
@@ -16,6 +16,7 @@ constinit const Kernels kKernels = {
     {swap_run<1>, swap_run<2>, swap_run<4>, swap_run<8>},
     {transpose_tile<1>, transpose_tile<2>, transpose_tile<4>, transpose_tile<8>,
      transpose_tile<16>},
+    kShuffle,
 };
 
 }  // namespace dlferry::DLFERRY_TARGET

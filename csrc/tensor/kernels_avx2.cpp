@@ -9,7 +9,7 @@
 #endif
 
 #define DLFERRY_TARGET avx2
-#define DLFERRY_VECTOR_BYTES 16
+#define DLFERRY_AVX2
 #include "tensor/kernels_all.h"
 
 #if defined(__clang__)

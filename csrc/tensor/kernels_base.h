@@ -5,12 +5,15 @@
 #include <algorithm>
 #include <array>
 #include <bit>
-#include <complex>
 #include <cstdint>
 #include <cstring>
 #include <limits>
 #include <type_traits>
 #include <utility>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 #include "tensor/kernels.h"
 #include "tensor/small_float.h"

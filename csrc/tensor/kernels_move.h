@@ -22,35 +22,16 @@ template <>
 struct UnitOf<8> {
   using Type = std::uint64_t;
 };
-template <>
-struct UnitOf<16> {
-  using Type = std::complex<double>;
-};
 template <std::size_t kSize>
 using Unit = typename UnitOf<kSize>::Type;
-
-// A stride known to the compiler: it then makes loads of whole vectors and shuffles of the loop.
-template <std::size_t kSize, std::int64_t kElements>
-void gather_every(std::byte* __restrict dst, const std::byte* __restrict src,
-                  std::size_t count) noexcept {
-  constexpr std::int64_t kStride = kElements * static_cast<std::int64_t>(kSize);
-  for (std::size_t i = 0; i < count; ++i) {
-    std::memcpy(dst + i * kSize, src + static_cast<std::int64_t>(i) * kStride, kSize);
-  }
-}
 
 template <std::size_t kSize>
 void gather_run(std::byte* __restrict dst, const std::byte* __restrict src, std::int64_t stride,
                 std::size_t count) noexcept {
-  constexpr auto kItem = static_cast<std::int64_t>(kSize);
-  if (stride == kItem) {
+  if (stride == static_cast<std::int64_t>(kSize)) {
     std::memcpy(dst, src, count * kSize);
-  } else if (stride == -kItem) {
-    gather_every<kSize, -1>(dst, src, count);
-  } else if (stride == 2 * kItem) {
-    gather_every<kSize, 2>(dst, src, count);
   } else if (stride == 0) {
-    gather_every<kSize, 0>(dst, src, count);
+    for (std::size_t i = 0; i < count; ++i) std::memcpy(dst + i * kSize, src, kSize);
   } else {
     for (std::size_t i = 0; i < count; ++i, src += stride) std::memcpy(dst + i * kSize, src, kSize);
   }
@@ -78,11 +59,25 @@ void swap_run(std::byte* data, std::size_t count) noexcept {
   }
 }
 
+#if defined(DLFERRY_AVX2)
+void shuffle_run(std::byte* dst, std::int64_t dst_step, const std::byte* src, std::int64_t src_step,
+                 std::int64_t loads, const std::uint8_t* from) noexcept {
+  const __m128i places = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
+  for (; loads > 0; --loads, dst += dst_step, src += src_step) {
+    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(src));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(dst), _mm_shuffle_epi8(bytes, places));
+  }
+}
+constexpr ShuffleRun kShuffle = shuffle_run;
+#else
+constexpr ShuffleRun kShuffle = nullptr;
+#endif
+
 // Blocks of kLanes by kLanes units are transposed in registers, a vector for each row.
 template <std::size_t kSize>
 struct Row {
-  // Rows of single bytes are many: more of them than there are registers do not pay.
-  static constexpr std::size_t kBytes = kSize == 1 ? 16 : DLFERRY_VECTOR_BYTES;
+  // Wider rows make more of them than there are registers, and were measured to be slower.
+  static constexpr std::size_t kBytes = 16;
   static constexpr std::size_t kLanes = kBytes / kSize;
   Unit<kSize> units __attribute__((vector_size(kBytes)));
 };

@@ -5,9 +5,10 @@
 
 namespace dlferry {
 
-// Asks for huge pages under a large destination that has just been allocated and that nobody has
-// written to yet. Without them, a copy into new memory spends most of its time on page faults.
-// Advice only: contents, and memory outside [data, data + bytes), stay as they are.
+// Puts huge pages under a large destination that has just been allocated, is about to be
+// overwritten, and that nobody has written to yet: some of its bytes are set to zero here. Without
+// this, a copy into new memory spends most of its time on page faults. Small blocks, and whatever
+// lies outside [data, data + bytes), stay as they are.
 void prepare_pages(std::byte* data, std::size_t bytes) noexcept;
 
 }  // namespace dlferry

@@ -14,6 +14,17 @@ namespace dlferry::small_float {
 inline constexpr std::uint32_t kSign = 0x80000000u;
 inline constexpr std::uint32_t kInfinity = 0x7f800000u;
 
+// Among magnitudes, which leave the sign bit free: vector units compare signed integers best.
+constexpr bool below(std::uint32_t a, std::uint32_t b) {
+  return static_cast<std::int32_t>(a) < static_cast<std::int32_t>(b);
+}
+
+// `a` if `condition`, else `b`, without the branch that would keep a loop from becoming vector code.
+constexpr std::uint32_t choose(bool condition, std::uint32_t a, std::uint32_t b) {
+  const std::uint32_t mask = 0u - static_cast<std::uint32_t>(condition);
+  return (a & mask) | (b & ~mask);
+}
+
 // `magnitude` (a finite float32 without its sign) rounded to `kMantissa` bits of mantissa, with an
 // exponent biased by `kBias`. Correct as long as the result fits; a carry out of the mantissa
 // moves into the exponent, as it should.
@@ -30,7 +41,7 @@ constexpr std::uint32_t round_magnitude(std::uint32_t magnitude) {
   const std::uint32_t odd = (magnitude >> kDropped) & 1u;
   const std::uint32_t half = (1u << (kDropped - 1)) - 1u;
   const std::uint32_t normal = (magnitude - kRebias + half + odd) >> kDropped;
-  return magnitude < kSmallestNormal ? subnormal : normal;
+  return choose(below(magnitude, kSmallestNormal), subnormal, normal);
 }
 
 constexpr float half_to_float(std::uint16_t code) {
@@ -49,8 +60,8 @@ constexpr std::uint16_t half_from_float(float value) {
   const std::uint32_t magnitude = bits & ~kSign;
   const std::uint32_t nan = 0x7e00u | ((magnitude >> 13) & 0x3ffu);
   std::uint32_t code = round_magnitude<10, 15>(magnitude);
-  code = magnitude >= 0x47800000u ? 0x7c00u : code;  // 65536 and beyond
-  code = magnitude > kInfinity ? nan : code;
+  code = below(magnitude, 0x47800000u) ? code : 0x7c00u;  // 65536 and beyond
+  code = below(kInfinity, magnitude) ? nan : code;
   return static_cast<std::uint16_t>(code | ((bits & kSign) >> 16));
 }
 
@@ -62,15 +73,16 @@ constexpr std::uint16_t bfloat16_from_float(float value) {
   const std::uint32_t bits = std::bit_cast<std::uint32_t>(value);
   const std::uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
   const std::uint32_t nan = 0x7fc0u | ((bits & kSign) >> 16);
-  return static_cast<std::uint16_t>((bits & ~kSign) > kInfinity ? nan : rounded);
+  return static_cast<std::uint16_t>(below(kInfinity, bits & ~kSign) ? nan : rounded);
 }
 
 constexpr std::uint8_t e4m3fn_from_float(float value) {
   const std::uint32_t bits = std::bit_cast<std::uint32_t>(value);
   const std::uint32_t magnitude = bits & ~kSign;
   std::uint32_t code = round_magnitude<3, 7>(magnitude);
-  code = magnitude >= 0x43f00000u || code > 0x7eu ? 0x7eu : code;  // 480, infinity too: saturate
-  code = magnitude > kInfinity ? 0x7fu : code;
+  code = below(code, 0x7eu) ? code : 0x7eu;
+  code = below(magnitude, 0x43f00000u) ? code : 0x7eu;  // 480 and beyond, infinity too: saturate
+  code = below(kInfinity, magnitude) ? 0x7fu : code;
   return static_cast<std::uint8_t>(code | ((bits & kSign) >> 24));
 }
 
@@ -78,8 +90,8 @@ constexpr std::uint8_t e5m2_from_float(float value) {
   const std::uint32_t bits = std::bit_cast<std::uint32_t>(value);
   const std::uint32_t magnitude = bits & ~kSign;
   std::uint32_t code = round_magnitude<2, 15>(magnitude);
-  code = magnitude >= 0x47800000u ? 0x7cu : code;  // 65536 and beyond
-  code = magnitude > kInfinity ? 0x7fu : code;
+  code = below(magnitude, 0x47800000u) ? code : 0x7cu;  // 65536 and beyond
+  code = below(kInfinity, magnitude) ? 0x7fu : code;
   return static_cast<std::uint8_t>(code | ((bits & kSign) >> 24));
 }
 
@@ -91,7 +103,7 @@ constexpr std::uint8_t fnuz_from_float(float value) {
   const std::uint32_t magnitude = bits & ~kSign;
   std::uint32_t code = round_magnitude<kMantissa, kBias>(magnitude);
   code = code != 0u ? code | ((bits & kSign) >> 24) : 0u;
-  return static_cast<std::uint8_t>(magnitude >= kOverflow ? 0x80u : code);
+  return static_cast<std::uint8_t>(below(magnitude, kOverflow) ? code : 0x80u);
 }
 
 // Powers of two only, unsigned: the sign is dropped, zero becomes the smallest power.

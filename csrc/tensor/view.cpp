@@ -90,7 +90,8 @@ void element_strides(const View& view, bool keep, std::int64_t* out) noexcept {
 
 const char* unreachable_reason(const View& view) noexcept {
   std::int64_t bytes = static_cast<std::int64_t>(item_size(view.dtype));
-  std::int64_t reach = bytes;
+  std::int64_t below = 0;
+  std::int64_t above = bytes;
   bool empty = false;
   for (int axis = 0; axis < view.ndim; ++axis) {
     const std::int64_t length = view.shape[axis];
@@ -102,13 +103,20 @@ const char* unreachable_reason(const View& view) noexcept {
     }
     if (length <= 1 || view.strides == nullptr) continue;
     std::int64_t span;
+    std::int64_t& side = view.strides[axis] < 0 ? below : above;
     if (view.strides[axis] == INT64_MIN ||
         __builtin_mul_overflow(std::abs(view.strides[axis]), length - 1, &span) ||
-        __builtin_add_overflow(reach, span, &reach)) {
+        __builtin_add_overflow(side, span, &side)) {
       return "strides that reach beyond 64 bits";
     }
   }
-  if (!empty && view.data == nullptr) return "a null data pointer";
+  if (empty) return nullptr;
+  if (view.data == nullptr) return "a null data pointer";
+  const auto address = static_cast<std::int64_t>(reinterpret_cast<std::intptr_t>(view.data));
+  std::int64_t end;
+  if (address < below || __builtin_add_overflow(address, above, &end)) {
+    return "elements outside the address space";
+  }
   return nullptr;
 }
 

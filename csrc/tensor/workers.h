@@ -19,11 +19,12 @@ void run_tasks(std::size_t count, void (*task)(void* context, std::size_t index)
 
 // The same for anything callable with an index.
 template <class Body>
-void parallel(std::size_t count, Body& body) noexcept {
+void parallel(std::size_t count, const Body& body) noexcept {
   run_tasks(
       count,
-      [](void* context, std::size_t index) noexcept { (*static_cast<Body*>(context))(index); },
-      &body);
+      [](void* context, std::size_t index) noexcept { (*static_cast<const Body*>(context))(index);
+      },
+      const_cast<Body*>(&body));
 }
 
 }  // namespace dlferry

@@ -106,8 +106,8 @@ def asarray(
     request = checked_request(dtype, device, copy, readonly)
     if requires_grad is not None and not isinstance(requires_grad, bool):
         raise TypeError(f"requires_grad must be True, False or None, not {requires_grad!r}")
-    if isinstance(obj, _torch.module().Tensor):
-        result = from_tensor(cast("torch.Tensor", obj), request)
+    if _torch.is_tensor(obj):
+        result = from_tensor(obj, request)
     else:
         found = ingested(obj, request)
         result = from_sequence(obj, request) if found is None else from_array(found, request)
@@ -145,8 +145,8 @@ def from_dlpack(
         torch.Size([3])
     """
     request = checked_request(None, device, copy, readonly)
-    if isinstance(x, _torch.module().Tensor):
-        return from_exported_tensor(cast("torch.Tensor", x), request)
+    if _torch.is_tensor(x):
+        return from_exported_tensor(x, request)
     found = ingested(x, request, dlpack_only=True)
     if found is None:
         raise UnsupportedInput(
@@ -166,13 +166,15 @@ class Found(NamedTuple):
 
 def ingested(obj: object, request: Request, *, dlpack_only: bool = False) -> Found | None:
     """The memory of an array-like; None for numbers and sequences."""
+    if isinstance(obj, core.Source):  # exported before, by the fast path that calls this one
+        return Found(obj, obj.origin)
     array = obj
     if isinstance(obj, np.ndarray) and type(obj) is not np.ndarray:
         array = _sources.plain_array(obj)
     if isinstance(array, np.ndarray):
         return _in_torch_dtype(array, obj, request)
     if isinstance(obj, np.generic):
-        return None
+        return None if dlpack_only else _in_torch_dtype(np.asarray(obj), obj, request)
     source = core.ingest(obj, request.copy is False)
     if source is not None:
         return Found(source, obj)
@@ -186,15 +188,16 @@ def _in_torch_dtype(array: Array, origin: object, request: Request) -> Found:
     Raises:
         UnsupportedInput: torch has no such elements.
     """
-    source = core.ingest(array, request.copy is False)
+    source = core.ingest(array, False)
     if source.dtype is not None:
         return Found(source, origin)
-    if request.dtype is not None and array.dtype.kind in "mM":
-        return Found(core.ingest(array.view(array.dtype.str.replace(array.dtype.kind, "i").partition("[")[0]), False), origin)
-    if request.dtype is not None and array.dtype.kind in "fc":
-        narrow = array.astype(np.complex128 if array.dtype.kind == "c" else np.float64)
+    kind = array.dtype.kind
+    if request.dtype is not None and kind in "mM":  # the raw count, in the array's own byte order
+        return Found(core.ingest(array.view(f"{array.dtype.str[0]}i8"), False), origin)
+    if request.dtype is not None and array.dtype.char in "gG":
+        narrow = array.astype(np.complex128 if kind == "c" else np.float64)
         return Found(core.ingest(narrow, False), origin, changed_dtype=True)
-    raise UnsupportedInput(_unsupported_dtype(array.dtype))
+    raise UnsupportedInput(f"{_described(origin)} {_unsupported_dtype(array.dtype)}")
 
 
 def _unsupported_dtype(dtype: np.dtype[Any]) -> str:
@@ -212,7 +215,7 @@ def _unsupported_dtype(dtype: np.dtype[Any]) -> str:
     remedy = remedies.get(dtype.kind, "pass an array of numbers")
     if dtype.names is None and dtype.kind == "V":
         remedy = "view it as a dtype that torch has, or convert it with astype"
-    return f"an ndarray with dtype {dtype} holds elements that torch has no dtype for; {remedy}"
+    return f"holds elements ({dtype}) that torch has no dtype for; {remedy}"
 
 
 def from_array(found: Found, request: Request) -> torch.Tensor:
@@ -221,14 +224,15 @@ def from_array(found: Found, request: Request) -> torch.Tensor:
     if source.device != "cpu":
         return from_tensor(_torch.from_device_array(found.origin), request)
     torch = _torch.module()
-    device = request.device or torch.device("cpu")
+    is_scalar = isinstance(found.origin, np.generic)
+    device = request.device or (_torch.default_device() if is_scalar else torch.device("cpu"))
     dtype = request.dtype or source.dtype
     decision = decided(found, request, device, dtype)
     if decision.action == "share":
         return cast("torch.Tensor", core.share(source))
     if device.type == "cpu":
         return cast("torch.Tensor", core.copy(source, dtype))
-    here = core.decide(source.facts, None, "share").action == "share"
+    here = Decision(*core.decide(source.facts, None, "share")).action == "share"
     host = core.share(source) if here else core.copy(source, source.dtype)
     return _torch.converted(host, device, dtype)
 
@@ -245,6 +249,8 @@ def decided(
     facts = source.facts
     if dtype != source.dtype or found.changed_dtype:
         facts |= Fact.DTYPE
+    if isinstance(found.origin, np.generic):
+        facts |= Fact.SEQUENCE
     if device.type != "cpu":
         facts |= Fact.DEVICE
     if facts & Fact.READ_ONLY and request.readonly == "copy" and request.copy is not True:
@@ -300,20 +306,23 @@ def from_sequence(obj: object, request: Request) -> torch.Tensor:
         )
     if request.copy is False:
         raise refusal(Fact.SEQUENCE, Subject(_described(obj), None, "cpu"))
-    leaf = Request(None, None, None, "share")
-    tensor = _sequence.tensor_from(obj, request.dtype, lambda item: _leaf(item, leaf))
+    tensor = _sequence.tensor_from(obj, request.dtype, lambda item: _leaf(item, request.dtype))
     device = request.device or _torch.default_device()
     return tensor if device.type == "cpu" else tensor.to(device)
 
 
-def _leaf(item: object, request: Request) -> torch.Tensor | None:
-    """An array-like inside a sequence, on its own memory where possible; it is only read."""
-    if isinstance(item, _torch.module().Tensor):
-        return cast("torch.Tensor", item)
-    if isinstance(item, np.generic):
-        item = np.asarray(item)
-    found = ingested(item, request)
-    return None if found is None else from_array(found, request)
+def _leaf(item: object, dtype: torch.dtype | None) -> torch.Tensor | None:
+    """An array-like inside a sequence, on its own memory where possible; it is only read.
+
+    `dtype` matters to elements that torch lacks, and to nothing else.
+    """
+    torch = _torch.module()
+    if _torch.is_tensor(item):
+        return item
+    found = ingested(item, Request(dtype, None, None, "share"))
+    if found is None:
+        return None
+    return from_array(found, Request(None, torch.device("cpu"), None, "share"))
 
 
 def with_grad(result: torch.Tensor, obj: object, requires_grad: bool | None) -> torch.Tensor:

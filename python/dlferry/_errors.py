@@ -36,3 +36,7 @@ class DriverUnavailable(RuntimeError):
 
 class CudaError(RuntimeError):
     """A call of the CUDA driver failed; the text names the call and the code."""
+
+
+for _error in (CopyRequired, UnsupportedInput, DriverUnavailable, CudaError):
+    _error.__module__ = "dlferry"  # where users import it from, and pickle finds it

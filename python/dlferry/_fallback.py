@@ -34,6 +34,7 @@ class Source:
     """Foreign memory on its way to a tensor; see the native core's class of this name."""
 
     array: Array | None
+    origin: object
     device: str = "cpu"
     facts: int = 0
     dtype: torch.dtype | None = None
@@ -76,7 +77,7 @@ def ingest(obj: object, never_copy: bool, /) -> Source | None:
         BufferError: An export that NumPy's importer does not understand.
     """
     if isinstance(obj, np.ndarray):
-        return _from_array(obj)
+        return _from_array(obj, obj)
     if type(obj).__name__ == "PyCapsule":
         raise UnsupportedInput(
             "a bare DLPack capsule needs the native core, which validates it; pass the object that "
@@ -87,8 +88,8 @@ def ingest(obj: object, never_copy: bool, /) -> Source | None:
     return None
 
 
-def _from_array(array: Array) -> Source:
-    source = Source(array, shape=array.shape, strides=array.strides)
+def _from_array(array: Array, origin: object) -> Source:
+    source = Source(array, origin, shape=array.shape, strides=array.strides)
     source.dtype = _torch.dtypes().get(array.dtype.name)
     if source.dtype is None:
         return source
@@ -113,7 +114,7 @@ def _alignment(dtype: np.dtype[Any]) -> int:
 def _from_producer(obj: Any, never_copy: bool) -> Source | None:
     device, index = obj.__dlpack_device__()
     if device == DLPACK_CUDA:
-        return Source(None, device=f"cuda:{index}")
+        return Source(None, obj, device=f"cuda:{index}")
     capsule = _export(obj, never_copy)
     if capsule is None:
         return None
@@ -123,7 +124,7 @@ def _from_producer(obj: Any, never_copy: bool) -> Source | None:
         array = np.from_dlpack(_Exported(capsule))
     except RuntimeError:
         return None  # a dtype that NumPy lacks
-    source = _from_array(array)
+    source = _from_array(array, obj)
     if legacy:  # says nothing of permission, so NumPy assumes the worst
         source.facts &= ~Fact.READ_ONLY
     if _sources.is_immutable(type(obj)):

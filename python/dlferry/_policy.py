@@ -107,7 +107,7 @@ def _remedies(reasons: int, subject: Subject) -> Iterator[str]:
     allow = "pass copy=None or copy=True to allow a copy"
     if reasons & Fact.DTYPE:
         yield (
-            f"dtype: the array with dtype '{subject.dtype}' cannot be shared into dtype "
+            f"dtype: sharing does not turn memory with dtype '{subject.dtype}' into dtype "
             f"'{subject.wanted_dtype}'; leave dtype= out, or {allow}"
         )
     if reasons & Fact.DEVICE:

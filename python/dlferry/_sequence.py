@@ -7,8 +7,10 @@ torch does not promote, follow NumPy.
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable, Mapping, Set
+import sys
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
     import torch
 
 MAX_DIMS = 64
+NUMPY_NAMES = set(_torch.DTYPE_NAMES[:9]) | {
+    "float16", "float32", "float64", "complex64", "complex128",
+}  # fmt: skip
 Number = bool | int | float | complex
 Shape = tuple[int, ...]
 
@@ -33,7 +38,8 @@ class Leaves:
     values: list[Number | torch.Tensor] = field(default_factory=list)
     kinds: set[torch.dtype] = field(default_factory=set)
     has_tensors: bool = False
-    needs_grad: bool = False
+    needs_torch: bool = False
+    """A leaf requires grad, or wraps another tensor: only torch's own operations will do."""
 
 
 def is_sequence(obj: object) -> bool:
@@ -42,7 +48,10 @@ def is_sequence(obj: object) -> bool:
         return True
     if isinstance(obj, (str, bytes, bytearray, Mapping, Set, type)):
         return False
-    return hasattr(type(obj), "__getitem__") and hasattr(type(obj), "__len__")
+    kind = type(obj)
+    return issubclass(kind, Sequence) or all(
+        hasattr(kind, name) for name in ("__getitem__", "__len__", "__iter__")
+    )
 
 
 def tensor_from(
@@ -66,7 +75,7 @@ def tensor_from(
     shape = _scan(obj, "obj", 0, leaves)
     if dtype is None:
         dtype = _promoted(leaves.kinds)
-    if leaves.needs_grad:
+    if leaves.needs_torch:
         return _stacked(leaves, shape, dtype)
     if leaves.has_tensors:
         return _filled(leaves, shape, dtype)
@@ -84,7 +93,7 @@ def _scan(obj: object, place: str, depth: int, leaves: Leaves) -> Shape:
         leaves.values.append(tensor)
         leaves.kinds.add(tensor.dtype)
         leaves.has_tensors = True
-        leaves.needs_grad |= tensor.requires_grad
+        leaves.needs_torch |= tensor.requires_grad or not _torch.is_readable(tensor)
         return tuple(tensor.shape)
     if not is_sequence(obj):
         raise UnsupportedInput(
@@ -141,68 +150,80 @@ def promote(a: torch.dtype, b: torch.dtype) -> torch.dtype:
         return cast("torch.dtype", _torch.module().promote_types(a, b))
     except RuntimeError:
         names = _torch.dtype_name(a), _torch.dtype_name(b)
-        return _torch.dtypes()[np.promote_types(*names).name]
+        return _torch.dtypes()[np.result_type(*names).name]
 
 
 def _numbers(values: list[Number], shape: Shape, dtype: torch.dtype) -> torch.Tensor:
+    """A tensor of Python numbers, each of which must be in the range of the dtype."""
     torch = _torch.module()
-    try:
-        flat: torch.Tensor = torch.tensor(values, dtype=dtype, device="cpu")
-    except (RuntimeError, ValueError, OverflowError):
-        _check_range(values, dtype)
-        raise
-    _check_range(values, dtype)
+    if not dtype.is_complex and any(isinstance(value, complex) for value in values):
+        raise TypeError(f"complex numbers do not convert to {dtype}; pass their real parts")
+    if dtype.is_floating_point or dtype.is_complex:
+        plain: list[Any] = [_as_float(value, dtype) for value in values]
+    elif dtype == torch.bool:
+        plain = [bool(value) for value in values]
+    else:
+        plain = _as_integers(values, dtype)
+    flat: torch.Tensor = torch.tensor(plain, dtype=dtype, device="cpu")
     return flat.reshape(shape)
 
 
-def _check_range(values: list[Number], dtype: torch.dtype) -> None:
-    """Raise OverflowError for the first number that `dtype` cannot hold."""
-    if dtype == _torch.module().bool or not values:
-        return
-    holds = _holds_float(dtype) if dtype.is_floating_point or dtype.is_complex else _holds_int(dtype)
-    for value in values:
-        if isinstance(value, complex) and not dtype.is_complex:
-            raise TypeError(
-                f"the complex number {value!r} does not convert to {dtype}; pass its real part"
-            )
-        if not holds(value):
-            raise OverflowError(
-                f"the number {value!r} is outside {dtype}; pass a wider dtype="
-            )
+def _as_float(value: Number, dtype: torch.dtype) -> float | complex:
+    try:
+        converted = value if isinstance(value, complex) else float(value)
+    except OverflowError:
+        raise _outside(value, dtype) from None
+    limit = _float_limit(dtype)
+    for part in (converted.real, converted.imag):
+        if limit <= abs(part) < math.inf:
+            raise _outside(value, dtype)
+    return converted
 
 
-def _holds_float(dtype: torch.dtype) -> Callable[[Any], bool]:
-    torch = _torch.module()
-    limit = torch.finfo(dtype).max
-
-    def holds(value: Any) -> bool:
-        try:
-            parts = (value.real, value.imag) if isinstance(value, complex) else (float(value),)
-        except OverflowError:
-            return False
-        return all(not math.isfinite(part) or abs(part) <= limit for part in parts)
-
-    return holds
+@functools.cache
+def _float_limit(dtype: torch.dtype) -> float:
+    """The smallest magnitude that rounds to something beyond the largest finite element."""
+    info = _torch.module().finfo(dtype)
+    largest = float(info.max)
+    if largest == sys.float_info.max:
+        return math.inf
+    last_place = 2.0 ** math.floor(math.log2(largest)) * float(info.eps)
+    return largest + last_place / 2
 
 
-def _holds_int(dtype: torch.dtype) -> Callable[[Any], bool]:
+def _as_integers(values: list[Number], dtype: torch.dtype) -> list[int]:
+    """Truncated towards zero, as a C cast does; each must fit."""
     limits = _torch.module().iinfo(dtype)
-    low, high = limits.min, limits.max
+    integers = []
+    for value in values:
+        if isinstance(value, float) and not math.isfinite(value):
+            raise _outside(value, dtype)
+        integer = int(cast("float", value))
+        if not limits.min <= integer <= limits.max:
+            raise _outside(value, dtype)
+        integers.append(integer)
+    return integers
 
-    def holds(value: Any) -> bool:
-        if isinstance(value, float):
-            return math.isfinite(value) and low <= math.trunc(value) <= high
-        return bool(low <= value <= high)
 
-    return holds
+def _outside(value: Number, dtype: torch.dtype) -> OverflowError:
+    shown = f"an integer of {value.bit_length()} bits" if _is_huge(value) else repr(value)
+    return OverflowError(f"{shown} is outside {dtype}; pass a wider dtype=")
+
+
+def _is_huge(value: Number) -> bool:
+    return isinstance(value, int) and value.bit_length() > 256
 
 
 def _filled(leaves: Leaves, shape: Shape, dtype: torch.dtype) -> torch.Tensor:
     torch = _torch.module()
     out: torch.Tensor = torch.empty(shape, dtype=dtype, device="cpu")
-    rows = out.reshape(len(leaves.values), *_leaf_shape(leaves))
-    for row, value in zip(rows, leaves.values, strict=True):
-        _torch.fill(row, _tensor(value, dtype))
+    flat = out.view(-1)
+    start = 0
+    for value in leaves.values:
+        tensor = _tensor(value, dtype)
+        end = start + tensor.numel()
+        _torch.fill(flat[start:end].view(tensor.shape), tensor)
+        start = end
     return out
 
 
@@ -211,13 +232,8 @@ def _stacked(leaves: Leaves, shape: Shape, dtype: torch.dtype) -> torch.Tensor:
     torch = _torch.module()
     cpu = torch.device("cpu")
     rows = [_torch.converted(_tensor(value, dtype), cpu, dtype) for value in leaves.values]
-    stacked: torch.Tensor = torch.stack(rows)
-    return stacked.reshape(shape)
-
-
-def _leaf_shape(leaves: Leaves) -> Shape:
-    first = leaves.values[0]
-    return () if isinstance(first, (bool, int, float, complex)) else tuple(first.shape)
+    joined: torch.Tensor = torch.cat([row.reshape(-1) for row in rows])
+    return joined.reshape(shape)
 
 
 def _tensor(value: Number | torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from dlferry import _convert, _torch
+from dlferry import _convert, _sequence, _torch
 from dlferry._errors import UnsupportedInput
 from dlferry._native import core
 from dlferry._policy import Decision, Fact, Subject, refusal
@@ -59,18 +59,31 @@ def to_numpy(
     wanted = None if dtype is None else numpy_dtype(dtype)
     if out is not None:
         _check_out(out, wanted, copy)
-        wanted = out.dtype
+        return _written(x, out)
     if isinstance(x, np.ndarray):
-        result = _from_array(x, wanted, copy if out is None else None)
+        return _from_array(x, wanted, copy)
+    if _torch.is_tensor(x):
+        return from_tensor(x, wanted, copy)
+    # What `asarray` copied is not copied again.
+    return from_tensor(_convert.asarray(x, copy=copy), wanted, None if copy else copy)
+
+
+def _written(x: object, out: Array) -> Array:
+    """`out`, with the elements of `x` cast into it."""
+    if _torch.is_tensor(x):
+        _own_dtype(x.dtype, out.dtype)
+        _check_readable(x)
+        source = core.ingest(out, False) if type(out) is np.ndarray else None
+        tensor = x.detach()
     else:
-        tensor = _convert.asarray(x, copy=copy if out is None else None)
-        fresh = tensor is not x and copy is True
-        result = from_tensor(tensor, wanted, None if fresh or out is not None else copy)
-    if out is None:
-        return result
-    if out.shape != result.shape:
-        raise ValueError(f"out has shape {out.shape}, and the tensor has {result.shape}")
-    np.copyto(out, result, casting="unsafe")
+        source = None
+        tensor = _convert.asarray(x, readonly="share")
+    if out.shape != tuple(tensor.shape):
+        raise ValueError(f"out has shape {out.shape}, and the input has {tuple(tensor.shape)}")
+    if source is not None and source.dtype is not None and not source.facts:
+        _torch.fill(core.share(source), tensor)
+    else:  # a layout or dtype that no tensor can have
+        np.copyto(out, from_tensor(tensor, None, True), casting="unsafe")
     return out
 
 
@@ -106,20 +119,18 @@ def numpy_dtype(dtype: Any) -> np.dtype[Any]:
     if not isinstance(dtype, torch.dtype):
         return np.dtype(dtype)
     name = _torch.dtype_name(dtype)
-    if name in ("bfloat16",) or name.startswith("float8_"):
+    if name in _sequence.NUMPY_NAMES:
+        return np.dtype(name)
+    if name == "bfloat16" or name.startswith("float8_"):
         try:
             import ml_dtypes
-        except ImportError:
-            ml_dtypes = None
-        if not hasattr(ml_dtypes, name):
+
+            return np.dtype(getattr(ml_dtypes, name))
+        except (ImportError, AttributeError):
             raise UnsupportedInput(
                 f"NumPy has no {name}; install ml_dtypes, or pass dtype=np.float32"
-            )
-        return np.dtype(getattr(ml_dtypes, name))
-    try:
-        return np.dtype(name)
-    except TypeError:
-        raise UnsupportedInput(f"NumPy has no dtype like {dtype}; pass dtype=") from None
+            ) from None
+    raise UnsupportedInput(f"NumPy has no dtype like {dtype}; pass dtype= to convert")
 
 
 def from_tensor(tensor: torch.Tensor, wanted: np.dtype[Any] | None, copy: bool | None) -> Array:

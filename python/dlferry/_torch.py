@@ -6,7 +6,7 @@ torch is imported on the first call, never by ``import dlferry``.
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
 from dlferry._errors import DriverUnavailable
 
@@ -27,6 +27,11 @@ def module() -> Any:
     import torch
 
     return torch
+
+
+def is_tensor(obj: object) -> TypeGuard[torch.Tensor]:
+    """Whether `obj` is a tensor by its type, whatever its ``__class__`` says."""
+    return issubclass(type(obj), module().Tensor)
 
 
 @functools.cache
@@ -58,8 +63,6 @@ def names_for_core() -> dict[str, Any]:
     torch = module()
     return {
         "Tensor": torch.Tensor,
-        "Parameter": torch.nn.Parameter,
-        "strided": torch.strided,
         "cpu": torch.device("cpu"),
         "empty_strided": torch.empty_strided,
         "from_capsule": from_capsule,
@@ -148,9 +151,8 @@ def is_readable(tensor: torch.Tensor) -> bool:
         return False
     if torch._is_functional_tensor(tensor):
         return False
-    return not torch.utils._python_dispatch.is_traceable_wrapper_subclass(tensor) and not (
-        type(tensor).__name__ in ("FakeTensor", "FunctionalTensor")
-    )
+    # Subclasses that see every dispatched operation stand for something else: FakeTensor, DTensor.
+    return type(tensor).__torch_dispatch__ is torch.Tensor.__torch_dispatch__
 
 
 def kind(tensor: torch.Tensor) -> str:
