@@ -13,26 +13,25 @@ void rebase(PyObject* array, Ref base) noexcept {
   fields->base = base.release();
 }
 
-PyObject* storage_of(PyObject* tensor) {
-  return PyObject_CallMethodNoArgs(tensor, names().untyped_storage);
-}
-
 }  // namespace
 
-PyObject* first_array_on(PyObject* tensor) {
-  Ref storage = Ref::steal(storage_of(tensor));
+PyObject* first_array_on(const Torch& torch, PyObject* tensor) {
+  Ref storage = Ref::steal(PyObject_CallOneArg(torch.untyped_storage, tensor));
   if (!storage) return nullptr;
-  PyObject* array = PyObject_CallMethodNoArgs(tensor, names().numpy);
+  PyObject* array = PyObject_CallOneArg(torch.numpy, tensor);
   if (array != nullptr) rebase(array, std::move(storage));
   return array;
 }
 
-PyObject* array_on(PyObject* tensor, const View& view) {
-  Ref storage = Ref::steal(storage_of(tensor));
+PyObject* array_on(const Torch& torch, PyObject* tensor, const View& view) {
+  Ref storage = Ref::steal(PyObject_CallOneArg(torch.untyped_storage, tensor));
   if (!storage) return nullptr;
-  const Ref resizable = Ref::steal(PyObject_CallMethodNoArgs(storage.get(), names().resizable));
+  const Ref resizable = Ref::steal(PyObject_CallOneArg(torch.resizable, storage.get()));
   if (!resizable) return nullptr;
-  if (resizable.get() != Py_False) return first_array_on(tensor);
+  if (resizable.get() != Py_False) {
+    const Ref requires_grad = Ref::steal(PyObject_GetAttr(tensor, names().requires_grad));
+    return requires_grad.get() == Py_False ? first_array_on(torch, tensor) : nullptr;
+  }
   PyArray_Descr* descr = PyArray_DescrFromType(*numpy_type_number(view.dtype));
   auto* shape = const_cast<npy_intp*>(reinterpret_cast<const npy_intp*>(view.shape));
   auto* strides = const_cast<npy_intp*>(reinterpret_cast<const npy_intp*>(view.strides));

@@ -48,25 +48,33 @@ bool names_the_cpu(const Torch& torch, PyObject* device) {
 }
 
 bool parse_copy(PyObject* value, CopyPolicy& copy) {
-  if (value == Py_None) copy = CopyPolicy::kIfNeeded;
-  else if (value == Py_True) copy = CopyPolicy::kAlways;
-  else if (value == Py_False) copy = CopyPolicy::kNever;
-  else return false;
+  if (value == Py_None)
+    copy = CopyPolicy::kIfNeeded;
+  else if (value == Py_True)
+    copy = CopyPolicy::kAlways;
+  else if (value == Py_False)
+    copy = CopyPolicy::kNever;
+  else
+    return false;
   return true;
 }
 
 bool parse_readonly(PyObject* value, ReadOnlyPolicy& readonly) {
-  if (equals(value, "copy")) readonly = ReadOnlyPolicy::kCopy;
-  else if (equals(value, "share")) readonly = ReadOnlyPolicy::kShare;
-  else if (equals(value, "error")) readonly = ReadOnlyPolicy::kError;
-  else return false;
+  if (equals(value, "copy"))
+    readonly = ReadOnlyPolicy::kCopy;
+  else if (equals(value, "share"))
+    readonly = ReadOnlyPolicy::kShare;
+  else if (equals(value, "error"))
+    readonly = ReadOnlyPolicy::kError;
+  else
+    return false;
   return true;
 }
 
 enum class Signature { kAsarray, kFromDlpack };
 
-// False when the call wants something that the fast path does not do, or is wrong: the general route
-// knows which.
+// False when the call wants something that the fast path does not do, or is wrong: the general
+// route knows which.
 bool parse(const Torch& torch, const Call& call, Signature signature, Request& request) {
   if (call.nargs != 1) return false;
   const Py_ssize_t count = call.keywords == nullptr ? 0 : PyTuple_GET_SIZE(call.keywords);
@@ -104,8 +112,8 @@ bool add_mapped_file(PyObject* object, const Request& request, Source& source) {
   return static_cast<bool>(mapped);
 }
 
-// The general route, with the source that was made of the object so far: a producer is asked for its
-// memory once only.
+// The general route, with the source that was made of the object so far: a producer is asked for
+// its memory once only.
 PyObject* delegate(const Call& call, PyObject* general, Source& source) {
   if (PyArray_CheckExact(call.args[0]) || PyCapsule_CheckExact(call.args[0])) {
     return call.delegate(general);  // cheap to look at again, and better known by name
@@ -124,8 +132,7 @@ PyObject* delegate(const Call& call, PyObject* general, Source& source) {
 }
 
 // Memory that a Python object describes, shared or copied; anything else goes the general route.
-PyObject* convert(const Torch& torch, const Call& call, const Request& request,
-                  PyObject* general) {
+PyObject* convert(const Torch& torch, const Call& call, const Request& request, PyObject* general) {
   PyObject* object = call.args[0];
   Source source;
   switch (ingest(object, request.copy == CopyPolicy::kNever, source)) {
@@ -151,12 +158,12 @@ PyObject* convert(const Torch& torch, const Call& call, const Request& request,
 }
 
 bool is_tensor(const Torch& torch, PyObject* object) {
-  return Py_TYPE(object) == torch.tensor || PyObject_TypeCheck(object, torch.tensor);
+  return PyObject_TypeCheck(object, torch.tensor) != 0;
 }
 
 // Subclasses of ndarray may carry a mask or be a mapped file: those are told apart in Python.
 bool is_plain(const Torch& torch, PyObject* object) {
-  return !is_tensor(torch, object) && (!PyArray_Check(object) || PyArray_CheckExact(object));
+  return PyArray_CheckExact(object) || (!is_tensor(torch, object) && !PyArray_Check(object));
 }
 
 PyObject* convert_or_delegate(const Torch& torch, const Call& call, Signature signature) {
@@ -173,15 +180,17 @@ PyObject* asarray(PyObject*, PyObject* const* args, Py_ssize_t nargs, PyObject* 
   const Call call{args, nargs, keywords};
   const Torch* const torch = python::torch();
   if (torch == nullptr) return nullptr;
-  if (nargs == 1 && keywords == nullptr && is_tensor(*torch, args[0])) {
+  if (nargs == 1 && keywords == nullptr && !PyArray_CheckExact(args[0]) &&
+      is_tensor(*torch, args[0])) {
     Py_INCREF(args[0]);
     return args[0];
   }
   return convert_or_delegate(*torch, call, Signature::kAsarray);
 }
 
-// A new tensor on the memory of a plain one: what an export and an import through DLPack would give,
-// in one step of torch's own, so that conj and neg bits stay true. Null without an error: not plain.
+// A new tensor on the memory of a plain one: what an export and an import through DLPack would
+// give, in one step of torch's own, so that conj and neg bits stay true. Null without an error: not
+// plain.
 PyObject* alias(const Torch& torch, PyObject* tensor) {
   TensorView seen;
   if (torch.table == nullptr || !look(torch, tensor, seen)) {
@@ -190,7 +199,7 @@ PyObject* alias(const Torch& torch, PyObject* tensor) {
   }
   const Ref requires_grad = Ref::steal(PyObject_GetAttr(tensor, names().requires_grad));
   if (requires_grad.get() != Py_False) return nullptr;
-  return PyObject_CallMethodNoArgs(tensor, names().detach);
+  return PyObject_CallOneArg(torch.detach, tensor);
 }
 
 PyObject* from_dlpack(PyObject*, PyObject* const* args, Py_ssize_t nargs, PyObject* keywords) {
@@ -205,7 +214,7 @@ PyObject* from_dlpack(PyObject*, PyObject* const* args, Py_ssize_t nargs, PyObje
 }
 
 bool bit_is_set(PyObject* tensor, PyObject* method) {
-  const Ref bit = Ref::steal(PyObject_CallMethodNoArgs(tensor, method));
+  const Ref bit = Ref::steal(PyObject_CallOneArg(method, tensor));
   PyErr_Clear();
   return bit.get() != Py_False;
 }
@@ -219,11 +228,9 @@ PyObject* array_of(const Torch& torch, PyObject* tensor) {
   }
   const View& view = seen.view;
   if (view.device.device_type != dlpack::kCPU || !numpy_type_number(view.dtype)) return nullptr;
-  if (bit_is_set(tensor, names().is_neg)) return nullptr;
-  if (is_complex(view.dtype) && bit_is_set(tensor, names().is_conj)) return nullptr;
-  const Ref requires_grad = Ref::steal(PyObject_GetAttr(tensor, names().requires_grad));
-  if (requires_grad.get() != Py_False) return nullptr;
-  return array_on(tensor, view);
+  if (bit_is_set(tensor, torch.is_neg)) return nullptr;
+  if (is_complex(view.dtype) && bit_is_set(tensor, torch.is_conj)) return nullptr;
+  return array_on(torch, tensor, view);
 }
 
 PyObject* to_numpy(PyObject*, PyObject* const* args, Py_ssize_t nargs, PyObject* keywords) {

@@ -25,6 +25,12 @@ const Torch* resolve() {
   found->cpu = keep(dict.get(), "cpu");
   found->empty_strided = keep(dict.get(), "empty_strided");
   found->from_capsule = keep(dict.get(), "from_capsule");
+  found->is_neg = keep(dict.get(), "is_neg");
+  found->is_conj = keep(dict.get(), "is_conj");
+  found->detach = keep(dict.get(), "detach");
+  found->numpy = keep(dict.get(), "numpy");
+  found->untyped_storage = keep(dict.get(), "untyped_storage");
+  found->resizable = keep(dict.get(), "resizable");
   PyObject* capsule = keep(dict.get(), "exchange_table");
   PyObject* dtypes = keep(dict.get(), "dtypes");
   if (PyErr_Occurred() != nullptr) return nullptr;

@@ -30,11 +30,18 @@ struct Installed {
 // torch's objects, resolved once. Null with a Python error set when torch cannot be imported.
 struct Torch {
   PyTypeObject* tensor;
-  const dlpack::ExchangeTable* table;  // null before torch 2.10; can look at tensors
+  const dlpack::ExchangeTable* table;         // null before torch 2.10; can look at tensors
   std::array<PyObject*, kDTypeCount> dtypes;  // null for those that this torch lacks
-  PyObject* cpu;                       // torch.device("cpu")
+  PyObject* cpu;                              // torch.device("cpu")
   PyObject* empty_strided;
   PyObject* from_capsule;  // (legacy capsule, dtype) -> tensor, where there is no table
+  // Unbound methods: calling them so costs less than looking them up on each tensor.
+  PyObject* is_neg;
+  PyObject* is_conj;
+  PyObject* detach;
+  PyObject* numpy;
+  PyObject* untyped_storage;
+  PyObject* resizable;  // of UntypedStorage
 };
 [[nodiscard]] const Torch* torch();
 
@@ -42,21 +49,15 @@ struct Torch {
 [[nodiscard]] std::optional<DType> dtype_from_torch(const Torch& torch, PyObject* dtype) noexcept;
 
 // Interned attribute and keyword names, as X(member, text).
-#define DLFERRY_NAMES(X)             \
-  X(dtype, "dtype")                  \
-  X(device, "device")                \
-  X(copy, "copy")                    \
-  X(requires_grad, "requires_grad")  \
-  X(readonly, "readonly")            \
-  X(is_neg, "is_neg")                \
-  X(is_conj, "is_conj")              \
-  X(detach, "detach")                \
-  X(numpy, "numpy")                  \
-  X(data_ptr, "data_ptr")            \
-  X(untyped_storage, "untyped_storage") \
-  X(resizable, "resizable")          \
-  X(dlpack, "__dlpack__")            \
-  X(max_version, "max_version")      \
+#define DLFERRY_NAMES(X)            \
+  X(dtype, "dtype")                 \
+  X(device, "device")               \
+  X(copy, "copy")                   \
+  X(requires_grad, "requires_grad") \
+  X(readonly, "readonly")           \
+  X(data_ptr, "data_ptr")           \
+  X(dlpack, "__dlpack__")           \
+  X(max_version, "max_version")     \
   X(exchange_api, "__dlpack_c_exchange_api__")
 
 struct Names {

@@ -54,7 +54,9 @@ struct Block {
     // Pinned and managed memory is host memory to torch, which refuses its own device types.
     const bool cuda = view.device.device_type == dlpack::kCUDA;
     tensor = {view.data, cuda ? view.device : dlpack::Device{dlpack::kCPU, 0},
-              view.ndim, info(view.dtype).dlpack, shape, strides, 0};
+              view.ndim, info(view.dtype).dlpack,
+              shape,     strides,
+              0};
     return block;
   }
 };
@@ -74,10 +76,10 @@ void destroy_legacy_capsule(PyObject* capsule) {
 PyObject* share_by_capsule(const Torch& torch, Source& source) {
   LegacyBlock* block = LegacyBlock::make(source.view);
   if (block == nullptr) return nullptr;
-  if (info(source.view.dtype).size == 1) block->managed.dl_tensor.dtype = {dlpack::kUInt, 8, 1};
+  if (item_size(source.view.dtype) == 1) block->managed.dl_tensor.dtype = {dlpack::kUInt, 8, 1};
   block->owner = std::move(source.owner);
-  const Ref capsule = Ref::steal(
-      PyCapsule_New(&block->managed, dlpack::kCapsule, &destroy_legacy_capsule));
+  const Ref capsule =
+      Ref::steal(PyCapsule_New(&block->managed, dlpack::kCapsule, &destroy_legacy_capsule));
   if (!capsule) {
     LegacyBlock::release(&block->managed);
     return nullptr;
@@ -195,7 +197,12 @@ bool look(const Torch& torch, PyObject* tensor, TensorView& out) {
     out.strides[static_cast<std::size_t>(axis)] = seen.strides[axis] * size;
   }
   out.view = {static_cast<std::byte*>(seen.data) + seen.byte_offset,
-              seen.shape, out.strides.data(), seen.ndim, *dtype, false, seen.device};
+              seen.shape,
+              out.strides.data(),
+              seen.ndim,
+              *dtype,
+              false,
+              seen.device};
   return true;
 }
 

@@ -32,14 +32,15 @@ struct TensorView {
 };
 [[nodiscard]] bool look(const Torch& torch, PyObject* tensor, TensorView& out);
 
-// An ndarray on the memory of a plain CPU tensor without grad, conj and neg bits, of a dtype that
-// NumPy has. It owns the tensor's storage, which can no longer be resized, so that no later operation
-// on the tensor (`resize_`, `set_`, `.data =`) can move the memory from under it.
-[[nodiscard]] PyObject* array_on(PyObject* tensor, const View& view);
+// An ndarray on the memory of a plain CPU tensor without conj and neg bits, of a dtype that NumPy
+// has. Null without an error for a tensor that requires grad and must be detached first. It owns
+// the tensor's storage, which can no longer be resized, so that no later operation on the tensor
+// (`resize_`, `set_`, `.data =`) can move the memory from under it.
+[[nodiscard]] PyObject* array_on(const Torch& torch, PyObject* tensor, const View& view);
 
 // The same for a storage that may still be resized: only `Tensor.numpy()` can forbid that, so its
 // array is used, with the storage in place of the tensor as its base.
-[[nodiscard]] PyObject* first_array_on(PyObject* tensor);
+[[nodiscard]] PyObject* first_array_on(const Torch& torch, PyObject* tensor);
 
 // Blocks of shared memory that some tensor still holds. For leak tests.
 [[nodiscard]] std::int64_t shared_blocks() noexcept;

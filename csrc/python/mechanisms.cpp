@@ -29,7 +29,8 @@ py::object owned_or_raise(PyObject* object) {
 
 DType dtype_or_raise(const py::handle& dtype) {
   const auto found = dtype_from_torch(loaded_torch(), dtype.ptr());
-  if (!found) throw py::type_error("not a dtype that the core knows: " + std::string(py::repr(dtype)));
+  if (!found)
+    throw py::type_error("not a dtype that the core knows: " + std::string(py::repr(dtype)));
   return *found;
 }
 
@@ -101,8 +102,8 @@ PyObject* immortal(const py::object& object) { return py::object(object).release
 void install(const py::object& torch_names, const py::object& asarray,
              const py::object& from_dlpack, const py::object& to_numpy,
              const py::object& is_mapped_file, const py::object& is_immutable) {
-  installed() = {immortal(torch_names),    immortal(asarray),        immortal(from_dlpack),
-                 immortal(to_numpy),       immortal(is_mapped_file), immortal(is_immutable)};
+  installed() = {immortal(torch_names), immortal(asarray),        immortal(from_dlpack),
+                 immortal(to_numpy),    immortal(is_mapped_file), immortal(is_immutable)};
   for (const py::object& function : {asarray, from_dlpack, to_numpy}) {
     const auto name = function.attr("__name__").cast<std::string>();
     const auto text = py::module_::import("inspect").attr("getdoc")(function).cast<std::string>();
@@ -113,8 +114,8 @@ void install(const py::object& torch_names, const py::object& asarray,
 }  // namespace
 
 py::object wrap(Source source, PyObject* origin) {
-  auto found = std::make_unique<Found>(
-      Found{std::move(source), py::reinterpret_borrow<py::object>(origin)});
+  auto found =
+      std::make_unique<Found>(Found{std::move(source), py::reinterpret_borrow<py::object>(origin)});
   return py::cast(std::move(found));
 }
 
@@ -126,7 +127,8 @@ void bind_mechanisms(py::module_& module) {
     return tuple_of(found.source.view.strides, found.source.view.ndim);
   };
   const auto facts = [](const Found& found) { return found.source.facts; };
-  py::class_<Found>(module, "Source", "Foreign memory on its way to a tensor; used up by one use.")
+  py::class_<Found>(module, "Source", py::is_final(),
+                    "Foreign memory on its way to a tensor; used up by one use.")
       .def_property_readonly("dtype", &dtype_of, "The torch dtype; None where torch has none.")
       .def_property_readonly("device", &device_of, "As torch writes it.")
       .def_property_readonly("shape", shape, "Lengths of the axes.")
@@ -139,8 +141,7 @@ void bind_mechanisms(py::module_& module) {
   module.def("ingest", &ingest_object, py::arg("obj"), py::arg("never_copy"), py::pos_only(),
              "The memory of an ndarray, capsule or DLPack object; None for anything else.");
   module.def(
-      "share",
-      [](Found& found) { return owned_or_raise(share(loaded_torch(), found.use())); },
+      "share", [](Found& found) { return owned_or_raise(share(loaded_torch(), found.use())); },
       py::arg("source"), py::pos_only(), "A tensor on the source's memory.");
   module.def(
       "copy",
@@ -151,9 +152,12 @@ void bind_mechanisms(py::module_& module) {
       py::arg("source"), py::arg("dtype"), py::pos_only(),
       "A new CPU tensor with the source's elements, cast to `dtype`.");
   module.def(
-      "array", [](const py::object& tensor) { return owned_or_raise(first_array_on(tensor.ptr())); },
+      "array",
+      [](const py::object& tensor) {
+        return owned_or_raise(first_array_on(loaded_torch(), tensor.ptr()));
+      },
       py::arg("tensor"), py::pos_only(),
-             "An ndarray on a plain CPU tensor's memory, which it keeps from being resized.");
+      "An ndarray on a plain CPU tensor's memory, which it keeps from being resized.");
   module.def("decide", &decide_policy, py::arg("facts"), py::arg("copy"), py::arg("readonly"),
              py::pos_only(), "Share, copy or refuse: (action, reasons, implicit).");
   module.def("shared_blocks", &shared_blocks, "Blocks of foreign memory that tensors hold.");

@@ -1,4 +1,5 @@
-// The mechanisms that the general routes in Python are written on; `_fallback.py` has the same ones.
+// The mechanisms that the general routes in Python are written on; `_fallback.py` has the same
+// ones.
 #pragma once
 
 #include <pybind11/pybind11.h>

@@ -16,13 +16,17 @@ std::optional<DType> dtype_from_ml_dtypes(PyArray_Descr* descr) noexcept {
   std::string_view name = descr->typeobj->tp_name;
   if (const auto dot = name.rfind('.'); dot != std::string_view::npos) name.remove_prefix(dot + 1);
   const auto dtype = dtype_from_name(name);
-  const bool matches = dtype && static_cast<npy_intp>(item_size(*dtype)) == PyDataType_ELSIZE(descr);
+  const bool matches =
+      dtype && static_cast<npy_intp>(item_size(*dtype)) == PyDataType_ELSIZE(descr);
   return matches && is_floating(*dtype) ? dtype : std::nullopt;
 }
 
 template <typename Integer, bool kUnsigned>
 constexpr DType integer() {
-  constexpr int kLog2 = sizeof(Integer) == 1 ? 0 : sizeof(Integer) == 2 ? 1 : sizeof(Integer) == 4 ? 2 : 3;
+  constexpr int kLog2 = sizeof(Integer) == 1   ? 0
+                        : sizeof(Integer) == 2 ? 1
+                        : sizeof(Integer) == 4 ? 2
+                                               : 3;
   return kIntegers[kUnsigned][kLog2];
 }
 
@@ -32,22 +36,38 @@ bool import_numpy() { return _import_array() >= 0; }
 
 std::optional<DType> dtype_from_numpy(PyArray_Descr* descr) noexcept {
   switch (descr->type_num) {
-    case NPY_BOOL: return DType::kBool;
-    case NPY_BYTE: return DType::kInt8;
-    case NPY_UBYTE: return DType::kUInt8;
-    case NPY_SHORT: return integer<npy_short, false>();
-    case NPY_USHORT: return integer<npy_ushort, true>();
-    case NPY_INT: return integer<npy_int, false>();
-    case NPY_UINT: return integer<npy_uint, true>();
-    case NPY_LONG: return integer<npy_long, false>();
-    case NPY_ULONG: return integer<npy_ulong, true>();
-    case NPY_LONGLONG: return integer<npy_longlong, false>();
-    case NPY_ULONGLONG: return integer<npy_ulonglong, true>();
-    case NPY_HALF: return DType::kFloat16;
-    case NPY_FLOAT: return DType::kFloat32;
-    case NPY_DOUBLE: return DType::kFloat64;
-    case NPY_CFLOAT: return DType::kComplex64;
-    case NPY_CDOUBLE: return DType::kComplex128;
+    case NPY_BOOL:
+      return DType::kBool;
+    case NPY_BYTE:
+      return DType::kInt8;
+    case NPY_UBYTE:
+      return DType::kUInt8;
+    case NPY_SHORT:
+      return integer<npy_short, false>();
+    case NPY_USHORT:
+      return integer<npy_ushort, true>();
+    case NPY_INT:
+      return integer<npy_int, false>();
+    case NPY_UINT:
+      return integer<npy_uint, true>();
+    case NPY_LONG:
+      return integer<npy_long, false>();
+    case NPY_ULONG:
+      return integer<npy_ulong, true>();
+    case NPY_LONGLONG:
+      return integer<npy_longlong, false>();
+    case NPY_ULONGLONG:
+      return integer<npy_ulonglong, true>();
+    case NPY_HALF:
+      return DType::kFloat16;
+    case NPY_FLOAT:
+      return DType::kFloat32;
+    case NPY_DOUBLE:
+      return DType::kFloat64;
+    case NPY_CFLOAT:
+      return DType::kComplex64;
+    case NPY_CDOUBLE:
+      return DType::kComplex128;
     default:
       return PyTypeNum_ISUSERDEF(descr->type_num) ? dtype_from_ml_dtypes(descr) : std::nullopt;
   }
@@ -55,21 +75,36 @@ std::optional<DType> dtype_from_numpy(PyArray_Descr* descr) noexcept {
 
 std::optional<int> numpy_type_number(DType dtype) noexcept {
   switch (dtype) {
-    case DType::kBool: return NPY_BOOL;
-    case DType::kUInt8: return NPY_UINT8;
-    case DType::kInt8: return NPY_INT8;
-    case DType::kUInt16: return NPY_UINT16;
-    case DType::kInt16: return NPY_INT16;
-    case DType::kUInt32: return NPY_UINT32;
-    case DType::kInt32: return NPY_INT32;
-    case DType::kUInt64: return NPY_UINT64;
-    case DType::kInt64: return NPY_INT64;
-    case DType::kFloat16: return NPY_FLOAT16;
-    case DType::kFloat32: return NPY_FLOAT32;
-    case DType::kFloat64: return NPY_FLOAT64;
-    case DType::kComplex64: return NPY_COMPLEX64;
-    case DType::kComplex128: return NPY_COMPLEX128;
-    default: return std::nullopt;
+    case DType::kBool:
+      return NPY_BOOL;
+    case DType::kUInt8:
+      return NPY_UINT8;
+    case DType::kInt8:
+      return NPY_INT8;
+    case DType::kUInt16:
+      return NPY_UINT16;
+    case DType::kInt16:
+      return NPY_INT16;
+    case DType::kUInt32:
+      return NPY_UINT32;
+    case DType::kInt32:
+      return NPY_INT32;
+    case DType::kUInt64:
+      return NPY_UINT64;
+    case DType::kInt64:
+      return NPY_INT64;
+    case DType::kFloat16:
+      return NPY_FLOAT16;
+    case DType::kFloat32:
+      return NPY_FLOAT32;
+    case DType::kFloat64:
+      return NPY_FLOAT64;
+    case DType::kComplex64:
+      return NPY_COMPLEX64;
+    case DType::kComplex128:
+      return NPY_COMPLEX128;
+    default:
+      return std::nullopt;
   }
 }
 

@@ -1,4 +1,5 @@
-// Ref: one owned reference to a Python object. Needs the GIL wherever it is made, copied or dropped.
+// Ref: one owned reference to a Python object. Needs the GIL wherever it is made, copied or
+// dropped.
 #pragma once
 
 #define PY_SSIZE_T_CLEAN

@@ -24,8 +24,8 @@ class Owner {
   Owner& operator=(Owner&& other) noexcept;
   ~Owner();
 
-  // Consumes the capsule, if the owner is one, and owns its tensor from now on. Until then a refusal
-  // leaves the capsule as it was. BufferError when another consumer came first.
+  // Consumes the capsule, if the owner is one, and owns its tensor from now on. Until then a
+  // refusal leaves the capsule as it was. BufferError when another consumer came first.
   [[nodiscard]] bool claim();
 
  private:

@@ -13,7 +13,7 @@ bool continues(const Axis& outer, const Axis& inner) noexcept {
 }  // namespace
 
 Box make_box(const View& dst, const View& src) noexcept {
-  Box box{dst.data, src.data, 0, {}};
+  Box box(dst.data, src.data);
   const auto begin = box.axes.begin();
   for (int i = 0; i < dst.ndim; ++i) {
     Axis axis{dst.shape[i], dst.strides[i], src.strides[i]};
@@ -26,8 +26,7 @@ Box make_box(const View& dst, const View& src) noexcept {
     box.append(axis);
   }
   if (box.ndim == 0) box.append({1, 0, 0});
-  std::sort(begin, begin + box.ndim,
-            [](const Axis& a, const Axis& b) { return a.dst > b.dst; });
+  std::sort(begin, begin + box.ndim, [](const Axis& a, const Axis& b) { return a.dst > b.dst; });
   int last = 0;
   for (int i = 1; i < box.ndim; ++i) {
     Axis& outer = begin[last];

@@ -1,6 +1,7 @@
 // Box: the index space that two views share, brought into the order in which it is copied.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -18,11 +19,18 @@ struct Axis {
 // Axes outermost first, by falling stride in the destination, whose strides are all positive.
 // Axes of length one are gone, and neighbours that advance as one on both sides are one axis; at
 // least one axis is always there.
-struct Box {
+class Box {
+ public:
+  Box(std::byte* to, const std::byte* from) noexcept : dst(to), src(from) {}
+  Box(const Box& other) noexcept : dst(other.dst), src(other.src), ndim(other.ndim) {
+    std::copy_n(other.axes.begin(), ndim, axes.begin());
+  }
+  Box& operator=(const Box&) = delete;
+
   std::byte* dst;
   const std::byte* src;
-  int ndim;
-  std::array<Axis, kMaxDims> axes;
+  int ndim = 0;
+  std::array<Axis, kMaxDims> axes;  // the first ndim of them; the others are never touched
 
   [[nodiscard]] const Axis& inner() const noexcept {
     return axes[static_cast<std::size_t>(ndim - 1)];
@@ -46,7 +54,9 @@ struct Box {
 template <std::int64_t Axis::* kSide>
 class Cursor {
  public:
-  explicit Cursor(const Box& box) noexcept : box_(box) {}
+  explicit Cursor(const Box& box) noexcept : box_(box) {
+    for (int i = 0; i < box.ndim; ++i) index_[static_cast<std::size_t>(i)] = 0;
+  }
 
   // Of the next element from the first, in bytes.
   [[nodiscard]] std::int64_t offset() const noexcept { return offset_; }
@@ -74,7 +84,7 @@ class Cursor {
   const Box& box_;
   std::int64_t offset_ = 0;
   std::int64_t in_run_ = 0;
-  std::array<std::int64_t, kMaxDims> index_{};
+  std::array<std::int64_t, kMaxDims> index_;  // the first ndim of them
 };
 
 }  // namespace dlferry

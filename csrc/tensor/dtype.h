@@ -42,14 +42,16 @@ inline constexpr std::size_t kDTypeCount = 21;
 struct DTypeInfo {
   std::string_view name;  // torch's name: `getattr(torch, name)`
   dlpack::DataType dlpack;
-  std::uint8_t size;       // bytes of one element
+  std::uint8_t log2_size;  // of the bytes of one element: strides are divided by shifting
   std::uint8_t swap_size;  // bytes of the unit that byte-swapping reverses (half of a complex)
 };
 
 // Never fails: `dtype` is always one of the enumerators.
 [[nodiscard]] const DTypeInfo& info(DType dtype) noexcept;
 
-[[nodiscard]] inline std::size_t item_size(DType dtype) noexcept { return info(dtype).size; }
+[[nodiscard]] inline std::size_t item_size(DType dtype) noexcept {
+  return std::size_t{1} << info(dtype).log2_size;
+}
 
 // Empty for whatever torch cannot hold: other lanes than 1, sub-byte and unknown codes.
 [[nodiscard]] std::optional<DType> dtype_from_dlpack(dlpack::DataType type) noexcept;

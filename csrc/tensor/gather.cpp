@@ -8,22 +8,24 @@
 
 namespace dlferry {
 
-Gather::Gather(std::size_t item, std::int64_t stride) noexcept
-    : Gather(item, 1, static_cast<std::int64_t>(item), stride) {}
+Gather::Gather(std::size_t item, std::size_t swap_size, std::int64_t stride) noexcept
+    : Gather(item, swap_size, 1, static_cast<std::int64_t>(item), stride) {}
 
-Gather::Gather(std::size_t item, std::int64_t count, std::int64_t step,
+Gather::Gather(std::size_t item, std::size_t swap_size, std::int64_t count, std::int64_t step,
                std::int64_t stride) noexcept
     : item_(static_cast<std::int64_t>(item)),
+      swap_size_(static_cast<std::int64_t>(swap_size)),
       in_group_(count),
       step_(step),
       stride_(stride),
       bytes_(item_ * count),
       lowest_(std::min<std::int64_t>(0, (count - 1) * step)),
       span_(std::abs((count - 1) * step) + item_),
-      contiguous_(stride == bytes_ && (count == 1 || step == item_)) {
-  // Where a load would hold a single element, the shuffle gains nothing.
+      contiguous_(swap_size == 1 && stride == bytes_ && (count == 1 || step == item_)) {
+  // Where a load would hold a single element that stays as it is, the shuffle gains nothing.
   const bool shared = stride_ != 0 && std::abs(stride_) + span_ <= kMostBytes;
-  if (kernels().shuffle && !contiguous_ && (in_group_ > 1 || shared)) prepare_shuffle();
+  const bool gains = in_group_ > 1 || swap_size_ > 1 || shared;
+  if (kernels().shuffle && !contiguous_ && gains) prepare_shuffle();
 }
 
 bool Gather::fits(std::size_t item, std::int64_t count, std::int64_t step) noexcept {
@@ -39,10 +41,12 @@ void Gather::prepare_shuffle() noexcept {
   // The load's far end is where the groups begin, so that no load but the last ones passes theirs.
   shuffle_.load_at = stride_ < 0 ? lowest_ + span_ - kMostBytes : lowest_;
   for (std::int64_t i = 0; i < shuffle_.groups * bytes_; ++i) {
-    const std::int64_t group = i / bytes_, element = i % bytes_ / item_;
-    const std::int64_t at = group * stride_ + element * step_ + i % item_;
-    shuffle_.from[static_cast<std::size_t>(i)] =
-        static_cast<std::uint8_t>(at - shuffle_.load_at);
+    const std::int64_t group = i / bytes_, element = i % bytes_ / item_, byte = i % item_;
+    const std::int64_t in_unit = byte % swap_size_;
+    const std::int64_t from_byte =
+        swap_size_ > 1 ? byte - in_unit + swap_size_ - 1 - in_unit : byte;
+    const std::int64_t at = group * stride_ + element * step_ + from_byte;
+    shuffle_.from[static_cast<std::size_t>(i)] = static_cast<std::uint8_t>(at - shuffle_.load_at);
   }
 }
 
@@ -57,21 +61,34 @@ std::int64_t Gather::safe_loads(std::int64_t count) const noexcept {
 }
 
 void Gather::run(std::byte* dst, const std::byte* src, std::int64_t count) const noexcept {
-  if (contiguous_) return static_cast<void>(std::memcpy(dst, src, static_cast<std::size_t>(count * bytes_)));
-  std::int64_t done = 0;
-  if (shuffle_.groups > 0) {
-    const std::int64_t loads = safe_loads(count);
-    done = loads * shuffle_.groups;
-    kernels().shuffle(dst, shuffle_.groups * bytes_, src + shuffle_.load_at,
-                      shuffle_.groups * stride_, loads, shuffle_.from.data());
+  if (contiguous_) {
+    std::memcpy(dst, src, static_cast<std::size_t>(count * bytes_));
+    return;
   }
+  const std::int64_t loads = shuffle_.groups > 0 ? safe_loads(count) : 0;
+  if (loads > 0) run_shuffled(dst, src, loads);
+  const std::int64_t done = loads * shuffle_.groups;
+  if (done < count) run_one_by_one(dst + done * bytes_, src + done * stride_, count - done);
+}
+
+void Gather::run_shuffled(std::byte* dst, const std::byte* src, std::int64_t loads) const noexcept {
+  kernels().shuffle(dst, shuffle_.groups * bytes_, src + shuffle_.load_at,
+                    shuffle_.groups * stride_, loads, shuffle_.from.data());
+}
+
+void Gather::run_one_by_one(std::byte* dst, const std::byte* src,
+                            std::int64_t count) const noexcept {
   const GatherRun gather = kernels().gather[size_index(static_cast<std::size_t>(item_))];
   if (in_group_ == 1) {
-    return gather(dst + done * bytes_, src + done * stride_, stride_,
-                  static_cast<std::size_t>(count - done));
+    gather(dst, src, stride_, static_cast<std::size_t>(count));
+  } else {
+    for (std::int64_t i = 0; i < count; ++i) {
+      gather(dst + i * bytes_, src + i * stride_, step_, static_cast<std::size_t>(in_group_));
+    }
   }
-  for (; done < count; ++done) {
-    gather(dst + done * bytes_, src + done * stride_, step_, static_cast<std::size_t>(in_group_));
+  if (swap_size_ > 1) {
+    kernels().swap[size_index(static_cast<std::size_t>(swap_size_))](
+        dst, static_cast<std::size_t>(count * bytes_ / swap_size_));
   }
 }
 

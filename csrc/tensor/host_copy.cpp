@@ -71,7 +71,10 @@ class Cut {
 
 Conversion conversion_between(const View& dst, const View& src) noexcept {
   const DTypeInfo& from = info(src.dtype);
-  Conversion conversion{from.size, item_size(dst.dtype), src.swapped ? from.swap_size : 1u, {}};
+  Conversion conversion{item_size(src.dtype),
+                        item_size(dst.dtype),
+                        src.swapped ? from.swap_size : std::size_t{1},
+                        {}};
   if (dst.dtype != src.dtype) conversion.cast.emplace(dst.dtype, src.dtype);
   return conversion;
 }
@@ -92,11 +95,16 @@ void host_copy(const View& dst, const View& src) noexcept {
   Conversion conversion = conversion_between(dst, src);
   const auto to_bytes = count * static_cast<std::int64_t>(conversion.to_size);
   const auto from_bytes = count * static_cast<std::int64_t>(conversion.from_size);
+  const std::int64_t bytes = std::max(to_bytes, from_bytes);
+  if (bytes < kParallelBytes && !conversion.changes_bytes() && is_contiguous(dst) &&
+      is_contiguous(src)) {
+    std::memcpy(dst.data, src.data, static_cast<std::size_t>(bytes));
+    return;
+  }
   conversion.stream = to_bytes >= static_cast<std::int64_t>(last_cache_bytes() / 2);
 
   const Box box = make_box(dst, src);
   const std::optional<int> across = tile_axis(box);
-  const std::int64_t bytes = std::max(to_bytes, from_bytes);
   if (bytes < kParallelBytes) return copy_box(box, across, conversion);
   const Cut cut(box, across, bytes / kTaskBytes);
   const auto copy_piece = [&](std::size_t index) noexcept {

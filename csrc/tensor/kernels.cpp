@@ -1,15 +1,20 @@
 #include "tensor/kernels.h"
 
+#include "tensor/machine.h"
+
 namespace dlferry {
 namespace {
 
 const Kernels& best() noexcept {
 #if defined(__x86_64__)
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c");
-  const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-  if (avx2 && avx512) return avx512::kKernels;
-  if (avx2) return avx2::kKernels;
+  switch (instruction_set()) {
+    case InstructionSet::kAvx512:
+      return avx512::kKernels;
+    case InstructionSet::kAvx2:
+      return avx2::kKernels;
+    case InstructionSet::kPortable:
+      break;
+  }
 #endif
   return portable::kKernels;
 }
@@ -17,8 +22,8 @@ const Kernels& best() noexcept {
 }  // namespace
 
 const Kernels& kernels() noexcept {
-  static const Kernels& chosen = best();
-  return chosen;
+  static const Kernels& kChosen = best();
+  return kChosen;
 }
 
 }  // namespace dlferry

@@ -20,10 +20,9 @@ inline constexpr std::array kPlainTypes = {
     DType::kFloat64, DType::kComplex64, DType::kComplex128};
 
 // The others, each with a kernel to and one from float32.
-inline constexpr std::array kSmallTypes = {DType::kFloat16,         DType::kBFloat16,
-                                           DType::kFloat8_e4m3fn,   DType::kFloat8_e4m3fnuz,
-                                           DType::kFloat8_e5m2,     DType::kFloat8_e5m2fnuz,
-                                           DType::kFloat8_e8m0fnu};
+inline constexpr std::array kSmallTypes = {
+    DType::kFloat16,     DType::kBFloat16,        DType::kFloat8_e4m3fn, DType::kFloat8_e4m3fnuz,
+    DType::kFloat8_e5m2, DType::kFloat8_e5m2fnuz, DType::kFloat8_e8m0fnu};
 
 // Converts `count` consecutive elements.
 using CastRun = void (*)(std::byte* dst, const std::byte* src, std::size_t count) noexcept;

@@ -10,7 +10,7 @@
 
 #define DLFERRY_TARGET avx2
 #define DLFERRY_AVX2
-#include "tensor/kernels_all.h"
+#include "tensor/kernels_all.inc"
 
 #if defined(__clang__)
 #pragma clang attribute pop

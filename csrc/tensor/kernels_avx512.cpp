@@ -3,14 +3,15 @@
 #include "tensor/kernels_base.h"  // before the target changes; see there
 
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2,f16c,avx512f,avx512bw,avx512dq,avx512vl"))), apply_to = function)
+#pragma clang attribute push( \
+    __attribute__((target("avx2,f16c,avx512f,avx512bw,avx512dq,avx512vl"))), apply_to = function)
 #else
 #pragma GCC target("avx2,f16c,avx512f,avx512bw,avx512dq,avx512vl")
 #endif
 
 #define DLFERRY_TARGET avx512
 #define DLFERRY_AVX2
-#include "tensor/kernels_all.h"
+#include "tensor/kernels_all.inc"
 
 #if defined(__clang__)
 #pragma clang attribute pop

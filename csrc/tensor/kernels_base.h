@@ -15,5 +15,6 @@
 #include <immintrin.h>
 #endif
 
+#include "tensor/float8.h"
 #include "tensor/kernels.h"
 #include "tensor/small_float.h"

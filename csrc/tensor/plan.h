@@ -22,7 +22,7 @@ enum Fact : Facts {
   kConjugate = 1U << 6U,
   kNegative = 1U << 7U,
   kSubByte = 1U << 8U,
-  kSequence = 1U << 9U,      // no array memory at all
+  kSequence = 1U << 9U,       // no array memory at all
   kProducerCopy = 1U << 10U,  // the memory is a copy that the producer made for this exchange
   kMappedFile = 1U << 11U,    // with kReadOnly: the pages of a file
 };

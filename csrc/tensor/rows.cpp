@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "tensor/gather.h"
-#include "tensor/kernels.h"
 #include "tensor/sink.h"
 
 namespace dlferry {
@@ -18,13 +17,13 @@ class Reader {
  public:
   Reader(const Box& box, const Conversion& conversion) noexcept
       : item_(conversion.from_size),
-        swap_size_(conversion.swap_size),
         src_(box.src),
         row_(groups(box, item_) ? box.inner().count : 1),
         axes_(row_ > 1 ? without_inner(box) : box),
         cursor_(axes_),
-        gather_(item_, row_, box.inner().src, cursor_.stride()),
-        in_place_(swap_size_ == 1 && cursor_.stride() == static_cast<std::int64_t>(item_) &&
+        gather_(item_, conversion.swap_size, row_, box.inner().src, cursor_.stride()),
+        in_place_(conversion.swap_size == 1 &&
+                  cursor_.stride() == static_cast<std::int64_t>(item_) &&
                   static_cast<std::size_t>(cursor_.run()) * item_ >= kInPlaceBytes) {}
 
   // The next `count` elements, or fewer: then `count` says how many.
@@ -54,12 +53,10 @@ class Reader {
       left -= some;
     }
     count = static_cast<std::size_t>(rows * row_);
-    if (swap_size_ > 1) kernels().swap[size_index(swap_size_)](buffer_, count * item_ / swap_size_);
     return buffer_;
   }
 
   const std::size_t item_;
-  const std::size_t swap_size_;
   const std::byte* const src_;
   const std::int64_t row_;  // elements in a group
   const Box axes_;          // of the groups

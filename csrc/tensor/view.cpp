@@ -7,21 +7,27 @@
 #include <numeric>
 
 namespace dlferry {
+namespace {
+
+bool is_empty(const View& view) noexcept {
+  return std::any_of(view.shape, view.shape + view.ndim,
+                     [](std::int64_t length) { return length == 0; });
+}
+
+}  // namespace
 
 Layout layout_of(const View& view) noexcept {
   Layout layout;
-  const auto size = static_cast<std::int64_t>(item_size(view.dtype));
-  bool empty = false;
+  const auto within_item = static_cast<std::int64_t>(item_size(view.dtype)) - 1;
+  if (is_empty(view)) return layout;
   for (int axis = 0; axis < view.ndim; ++axis) {
-    empty |= view.shape[axis] == 0;
     if (view.shape[axis] <= 1) continue;
     layout.negative_stride |= view.strides[axis] < 0;
-    layout.odd_stride |= view.strides[axis] % size != 0;
+    layout.odd_stride |= (view.strides[axis] & within_item) != 0;
   }
-  if (empty) return Layout{};
   // A complex number needs the alignment of one of its parts only.
-  const std::uintptr_t alignment = info(view.dtype).swap_size;
-  layout.misaligned = reinterpret_cast<std::uintptr_t>(view.data) % alignment != 0;
+  const auto within_part = static_cast<std::uintptr_t>(info(view.dtype).swap_size - 1);
+  layout.misaligned = (reinterpret_cast<std::uintptr_t>(view.data) & within_part) != 0;
   return layout;
 }
 
@@ -32,8 +38,8 @@ std::int64_t element_count(const View& view) noexcept {
 Extent extent_of(const View& view) noexcept {
   const std::byte* low = view.data;
   const std::byte* high = view.data;
+  if (is_empty(view)) return {low, high};
   for (int axis = 0; axis < view.ndim; ++axis) {
-    if (view.shape[axis] == 0) return {view.data, view.data};
     const std::int64_t reach = (view.shape[axis] - 1) * view.strides[axis];
     (reach < 0 ? low : high) += reach;
   }
@@ -41,15 +47,16 @@ Extent extent_of(const View& view) noexcept {
 }
 
 bool overlap(const View& a, const View& b) noexcept {
+  if (is_empty(a) || is_empty(b)) return false;
   const Extent left = extent_of(a);
   const Extent right = extent_of(b);
   return left.begin < right.end && right.begin < left.end;
 }
 
 bool is_contiguous(const View& view) noexcept {
+  if (is_empty(view)) return true;
   auto expected = static_cast<std::int64_t>(item_size(view.dtype));
   for (int axis = view.ndim - 1; axis >= 0; --axis) {
-    if (view.shape[axis] == 0) return true;
     if (view.shape[axis] == 1) continue;
     if (view.strides[axis] != expected) return false;
     expected *= view.shape[axis];
@@ -58,10 +65,10 @@ bool is_contiguous(const View& view) noexcept {
 }
 
 bool is_dense(const View& view) noexcept {
+  if (is_empty(view)) return true;
   std::array<int, kMaxDims> axes;
   int count = 0;
   for (int axis = 0; axis < view.ndim; ++axis) {
-    if (view.shape[axis] == 0) return true;
     if (view.shape[axis] > 1) axes[static_cast<std::size_t>(count++)] = axis;
   }
   std::sort(axes.begin(), axes.begin() + count,
@@ -76,14 +83,14 @@ bool is_dense(const View& view) noexcept {
 }
 
 void element_strides(const View& view, bool keep, std::int64_t* out) noexcept {
-  const auto size = static_cast<std::int64_t>(item_size(view.dtype));
-  const bool empty = std::any_of(view.shape, view.shape + view.ndim,
-                                 [](std::int64_t length) { return length == 0; });
+  const int shift = info(view.dtype).log2_size;
+  const auto within_item = (std::int64_t{1} << shift) - 1;
+  const bool empty = is_empty(view);
   std::int64_t contiguous = 1;
   for (int axis = view.ndim - 1; axis >= 0; --axis) {
     const std::int64_t stride = view.strides != nullptr ? view.strides[axis] : -1;
-    const bool usable = stride >= 0 && stride % size == 0;
-    out[axis] = keep && !empty && usable ? stride / size : contiguous;
+    const bool usable = stride >= 0 && (stride & within_item) == 0;
+    out[axis] = keep && !empty && usable ? stride >> shift : contiguous;
     contiguous *= std::max<std::int64_t>(view.shape[axis], 1);
   }
 }

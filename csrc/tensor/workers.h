@@ -22,7 +22,8 @@ template <class Body>
 void parallel(std::size_t count, const Body& body) noexcept {
   run_tasks(
       count,
-      [](void* context, std::size_t index) noexcept { (*static_cast<const Body*>(context))(index);
+      [](void* context, std::size_t index) noexcept {
+        (*static_cast<const Body*>(context))(index);
       },
       const_cast<Body*>(&body));
 }

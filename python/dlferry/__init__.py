@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dlferry import _convert, _sources, _to_numpy, _torch
+from dlferry import _convert, _native, _sources, _to_numpy, _torch
 from dlferry._config import show_config
 from dlferry._errors import CopyRequired, CudaError, DriverUnavailable, UnsupportedInput
-from dlferry._native import NATIVE, core
 from dlferry._version import __version__
 
 __all__ = [
@@ -24,8 +23,8 @@ asarray = _convert.asarray
 from_dlpack = _convert.from_dlpack
 to_numpy = _to_numpy.to_numpy
 
-if NATIVE:
-    core.install(
+if _native.NATIVE:
+    _native.core.install(
         torch_names=_torch.names_for_core,
         asarray=_convert.asarray,
         from_dlpack=_convert.from_dlpack,
@@ -34,7 +33,9 @@ if NATIVE:
         is_immutable=_sources.is_immutable,
     )
     # The builtins themselves: a Python function in front would cost more than what they do.
-    asarray, from_dlpack, to_numpy = core.asarray, core.from_dlpack, core.to_numpy
+    asarray = _native.core.asarray
+    from_dlpack = _native.core.from_dlpack
+    to_numpy = _native.core.to_numpy
 
 
 def __dir__() -> list[str]:

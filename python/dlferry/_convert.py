@@ -6,52 +6,19 @@ themselves. Every refusal is worded here.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dlferry import _sequence, _sources, _torch
 from dlferry._errors import UnsupportedInput
+from dlferry._ingest import Found, Request, checked_request, described, ingested
 from dlferry._native import core
 from dlferry._policy import Decision, Fact, ReadOnly, Subject, refusal
+from dlferry._torch import torch
 
 if TYPE_CHECKING:
-    import torch
     from torch.types import Device
-
-Array = np.ndarray[Any, Any]
-
-
-class Request(NamedTuple):
-    """What a call asks for, checked."""
-
-    dtype: torch.dtype | None
-    device: torch.device | None
-    copy: bool | None
-    readonly: ReadOnly
-
-
-def checked_request(dtype: object, device: object, copy: object, readonly: object) -> Request:
-    """The arguments that every conversion takes.
-
-    Raises:
-        TypeError: An argument of the wrong type.
-        ValueError: `readonly` or `device` is not one there is.
-    """
-    torch = _torch.module()
-    if dtype is not None and not isinstance(dtype, torch.dtype):
-        raise TypeError(f"dtype must be a torch.dtype such as torch.float32, not {dtype!r}")
-    if copy is not None and not isinstance(copy, bool):
-        raise TypeError(f"copy must be True, False or None, not {copy!r}")
-    if readonly not in ("copy", "share", "error"):
-        kind = ValueError if isinstance(readonly, str) else TypeError
-        raise kind(f"readonly must be 'copy', 'share' or 'error', not {readonly!r}")
-    return Request(
-        dtype,
-        None if device is None else _torch.device(device),
-        copy,
-        cast("ReadOnly", readonly),
-    )
 
 
 def asarray(
@@ -150,72 +117,9 @@ def from_dlpack(
     found = ingested(x, request, dlpack_only=True)
     if found is None:
         raise UnsupportedInput(
-            f"{_described(x)} has no __dlpack__; pass an array library's array, or use asarray"
+            f"{described(x)} has no __dlpack__; pass an array library's array, or use asarray"
         )
     return from_array(found, request)
-
-
-class Found(NamedTuple):
-    """Memory that was found in an object: the core's source, and where it came from."""
-
-    source: Any
-    origin: object
-    changed_dtype: bool = False
-    """The elements were brought to a dtype that torch has, in a copy."""
-
-
-def ingested(obj: object, request: Request, *, dlpack_only: bool = False) -> Found | None:
-    """The memory of an array-like; None for numbers and sequences."""
-    if isinstance(obj, core.Source):  # exported before, by the fast path that calls this one
-        return Found(obj, obj.origin)
-    array = obj
-    if isinstance(obj, np.ndarray) and type(obj) is not np.ndarray:
-        array = _sources.plain_array(obj)
-    if isinstance(array, np.ndarray):
-        return _in_torch_dtype(array, obj, request)
-    if isinstance(obj, np.generic):
-        return None if dlpack_only else _in_torch_dtype(np.asarray(obj), obj, request)
-    source = core.ingest(obj, request.copy is False)
-    if source is not None:
-        return Found(source, obj)
-    other = None if dlpack_only else _sources.array_from_protocols(obj)
-    return None if other is None else _in_torch_dtype(other, obj, request)
-
-
-def _in_torch_dtype(array: Array, origin: object, request: Request) -> Found:
-    """The memory of an ndarray; elements that torch lacks are converted where `dtype=` says so.
-
-    Raises:
-        UnsupportedInput: torch has no such elements.
-    """
-    source = core.ingest(array, False)
-    if source.dtype is not None:
-        return Found(source, origin)
-    kind = array.dtype.kind
-    if request.dtype is not None and kind in "mM":  # the raw count, in the array's own byte order
-        return Found(core.ingest(array.view(f"{array.dtype.str[0]}i8"), False), origin)
-    if request.dtype is not None and array.dtype.char in "gG":
-        narrow = array.astype(np.complex128 if kind == "c" else np.float64)
-        return Found(core.ingest(narrow, False), origin, changed_dtype=True)
-    raise UnsupportedInput(f"{_described(origin)} {_unsupported_dtype(array.dtype)}")
-
-
-def _unsupported_dtype(dtype: np.dtype[Any]) -> str:
-    remedies = {
-        "M": "pass dtype=torch.int64 for the raw count",
-        "m": "pass dtype=torch.int64 for the raw count",
-        "f": "pass dtype=torch.float64, which is narrower",
-        "c": "pass dtype=torch.complex128, which is narrower",
-        "O": "pass an array of numbers, as from array.astype(float)",
-        "U": "pass numbers: parse the strings first",
-        "S": "pass numbers: parse the strings, or view the bytes as uint8",
-        "T": "pass numbers: parse the strings first",
-        "V": "pass one of its fields, as array['name']",
-    }
-    remedy = remedies.get(dtype.kind, "pass an array of numbers")
-    if dtype.names is None and dtype.kind == "V":
-        remedy = "view it as a dtype that torch has, or convert it with astype"
-    return f"holds elements ({dtype}) that torch has no dtype for; {remedy}"
 
 
 def from_array(found: Found, request: Request) -> torch.Tensor:
@@ -223,23 +127,20 @@ def from_array(found: Found, request: Request) -> torch.Tensor:
     source = found.source
     if source.device != "cpu":
         return from_tensor(_torch.from_device_array(found.origin), request)
-    torch = _torch.module()
     is_scalar = isinstance(found.origin, np.generic)
     device = request.device or (_torch.default_device() if is_scalar else torch.device("cpu"))
     dtype = request.dtype or source.dtype
     decision = decided(found, request, device, dtype)
     if decision.action == "share":
-        return cast("torch.Tensor", core.share(source))
+        return core.share(source)
     if device.type == "cpu":
-        return cast("torch.Tensor", core.copy(source, dtype))
+        return core.copy(source, dtype)
     here = Decision(*core.decide(source.facts, None, "share")).action == "share"
     host = core.share(source) if here else core.copy(source, source.dtype)
     return _torch.converted(host, device, dtype)
 
 
-def decided(
-    found: Found, request: Request, device: torch.device, dtype: torch.dtype
-) -> Decision:
+def decided(found: Found, request: Request, device: torch.device, dtype: torch.dtype) -> Decision:
     """The decision for memory on the host.
 
     Raises:
@@ -260,8 +161,13 @@ def decided(
         raise refusal(
             decision.reasons,
             Subject(
-                _described(found.origin), source.dtype, source.device, source.shape, source.strides,
-                dtype, str(device),
+                described(found.origin),
+                source.dtype,
+                source.device,
+                source.shape,
+                source.strides,
+                dtype,
+                str(device),
             ),
         )
     return decision
@@ -275,7 +181,7 @@ def from_tensor(tensor: torch.Tensor, request: Request) -> torch.Tensor:
     decision = Decision(*core.decide(int(facts), request.copy, "share"))
     if decision.action == "refuse":
         subject = Subject(
-            _described(tensor), tensor.dtype, str(tensor.device), wanted_dtype=dtype,
+            described(tensor), tensor.dtype, str(tensor.device), wanted_dtype=dtype,
             wanted_device=str(device),
         )  # fmt: skip
         raise refusal(decision.reasons, subject)
@@ -288,24 +194,24 @@ def from_exported_tensor(tensor: torch.Tensor, request: Request) -> torch.Tensor
         raise BufferError(
             "a tensor that requires grad is not exported through DLPack; pass tensor.detach()"
         )
-    if tensor.layout != _torch.module().strided or tensor.is_quantized or tensor.is_meta:
+    if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
         raise BufferError(
             f"DLPack has no tensors like this {_torch.kind(tensor)} one; pass a dense one, as from "
             "tensor.to_dense() or tensor.dequantize()"
         )
     result = from_tensor(tensor, request)
-    return result.detach().as_subclass(_torch.module().Tensor) if result is tensor else result
+    return result.detach().as_subclass(torch.Tensor) if result is tensor else result
 
 
 def from_sequence(obj: object, request: Request) -> torch.Tensor:
     """A new tensor from numbers and sequences of them, or of arrays."""
     if not _sequence.is_sequence(obj):
         raise UnsupportedInput(
-            f"{_described(obj)} is not an array, and has none of the protocols of one; pass an "
+            f"{described(obj)} is not an array, and has none of the protocols of one; pass an "
             "array, a buffer, a number, or a nested list of numbers or arrays"
         )
     if request.copy is False:
-        raise refusal(Fact.SEQUENCE, Subject(_described(obj), None, "cpu"))
+        raise refusal(Fact.SEQUENCE, Subject(described(obj), None, "cpu"))
     tensor = _sequence.tensor_from(obj, request.dtype, lambda item: _leaf(item, request.dtype))
     device = request.device or _torch.default_device()
     return tensor if device.type == "cpu" else tensor.to(device)
@@ -316,7 +222,6 @@ def _leaf(item: object, dtype: torch.dtype | None) -> torch.Tensor | None:
 
     `dtype` matters to elements that torch lacks, and to nothing else.
     """
-    torch = _torch.module()
     if _torch.is_tensor(item):
         return item
     found = ingested(item, Request(dtype, None, None, "share"))
@@ -337,12 +242,3 @@ def with_grad(result: torch.Tensor, obj: object, requires_grad: bool | None) -> 
             "pass dtype= as well"
         )
     return (result.detach() if result is obj else result).requires_grad_()
-
-
-def _described(obj: object) -> str:
-    """An object for an error: its type, and its dtype where it has one."""
-    kind = type(obj)
-    name = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
-    dtype = getattr(obj, "dtype", None)
-    article = "an" if name[:1].lower() in "aeiou" else "a"
-    return f"{article} {name}" + (f" of dtype {dtype}" if dtype is not None else "")

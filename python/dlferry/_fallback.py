@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -16,17 +16,15 @@ from dlferry import _sources, _torch
 from dlferry._errors import UnsupportedInput
 from dlferry._policy import Fact
 from dlferry._policy import decide as decide
-
-if TYPE_CHECKING:
-    import torch
+from dlferry._torch import torch
 
 Array = np.ndarray[Any, Any]
 
 DLPACK_CPU = 1
 DLPACK_CUDA = 2
 FLAG_IS_COPIED = 1 << 1
-FLAGS_OFFSET = 24
-"""Of ``flags`` in DLManagedTensorVersioned."""
+BEYOND_NUMPY = {(4, 16, 1), (5, 32, 1), *((code, 8, 1) for code in range(10, 15))}
+"""DLPack's code, bits and lanes of bfloat16, complex32 and the float8 family."""
 
 
 @dataclass(slots=True)
@@ -52,8 +50,32 @@ class _Memory:
             "shape": owner.shape,
             "strides": strides,
             "typestr": owner.dtype.str,
-            "data": (owner.__array_interface__["data"][0], False),
+            "data": (owner.ctypes.data, False),
         }
+
+
+class _Export:
+    """What a capsule says that NumPy's importer does not pass on: its flags and its dtype.
+
+    The offsets are those of DLManagedTensorVersioned and DLManagedTensor.
+    """
+
+    def __init__(self, capsule: object) -> None:
+        name = repr(capsule).partition('"')[2].partition('"')[0]
+        if type(capsule).__name__ != "PyCapsule" or name not in ("dltensor", "dltensor_versioned"):
+            raise BufferError(f"__dlpack__ returned {capsule!r}, not a DLPack capsule to be used")
+        self.legacy = name == "dltensor"
+        get_pointer = ctypes.pythonapi.PyCapsule_GetPointer
+        get_pointer.restype = ctypes.c_void_p
+        get_pointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
+        address = get_pointer(capsule, name.encode())
+        self.flags = 0 if self.legacy else ctypes.c_uint64.from_address(address + 24).value
+        dtype = address + (0 if self.legacy else 32) + 20
+        self.dtype = (
+            ctypes.c_uint8.from_address(dtype).value,
+            ctypes.c_uint8.from_address(dtype + 1).value,
+            ctypes.c_uint16.from_address(dtype + 2).value,
+        )
 
 
 class _Exported:
@@ -100,7 +122,7 @@ def _from_array(array: Array, origin: object) -> Source:
         source.facts |= Fact.STRIDES
     if not array.dtype.isnative:
         source.facts |= Fact.BYTE_ORDER
-    if array.size and array.__array_interface__["data"][0] % _alignment(array.dtype):
+    if array.size and array.ctypes.data % _alignment(array.dtype):
         source.facts |= Fact.ALIGNMENT
     if not array.flags.writeable:
         source.facts |= Fact.READ_ONLY
@@ -118,18 +140,20 @@ def _from_producer(obj: Any, never_copy: bool) -> Source | None:
     capsule = _export(obj, never_copy)
     if capsule is None:
         return None
-    legacy = '"dltensor"' in repr(capsule)
-    copied = not legacy and bool(_flags(capsule) & FLAG_IS_COPIED)
+    export = _Export(capsule)
     try:
-        array = np.from_dlpack(_Exported(capsule))
-    except RuntimeError:
-        return None  # a dtype that NumPy lacks
+        exported: Any = _Exported(capsule)
+        array = np.from_dlpack(exported)
+    except (RuntimeError, BufferError, ValueError) as error:
+        if export.dtype in BEYOND_NUMPY:
+            return None
+        raise BufferError(f"the DLPack tensor is malformed: {error}") from error
     source = _from_array(array, obj)
-    if legacy:  # says nothing of permission, so NumPy assumes the worst
+    if export.legacy:  # says nothing of permission, so NumPy assumes the worst
         source.facts &= ~Fact.READ_ONLY
     if _sources.is_immutable(type(obj)):
         source.facts |= Fact.READ_ONLY
-    if copied:
+    if export.flags & FLAG_IS_COPIED:
         source.facts |= Fact.PRODUCER_COPY
     return source
 
@@ -159,14 +183,6 @@ def _versioned() -> bool:
     return np.lib.NumpyVersion(np.__version__) >= "2.1.0"
 
 
-def _flags(capsule: object) -> int:
-    get_pointer = ctypes.pythonapi.PyCapsule_GetPointer
-    get_pointer.restype = ctypes.c_void_p
-    get_pointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
-    address = get_pointer(capsule, b"dltensor_versioned")
-    return ctypes.c_uint64.from_address(address + FLAGS_OFFSET).value
-
-
 def _element_strides(array: Array, keep: bool) -> tuple[int, ...]:
     """Strides in elements that torch can have; those of the array where `keep` and possible."""
     strides: list[int] = []
@@ -191,12 +207,11 @@ def _is_dense(array: Array) -> bool:
 
 def _on_memory(array: Array, dtype: torch.dtype) -> torch.Tensor:
     """A tensor on an array in native byte order; ml_dtypes' elements go over as their bits."""
-    torch = _torch.module()
     if not array.size:
         empty: torch.Tensor = torch.empty(array.shape, dtype=dtype, device="cpu")
         return empty
     strides = tuple(s * array.dtype.itemsize for s in _element_strides(array, keep=True))
-    bits = array if array.dtype.kind in "biufc" else array.view(f"u{array.dtype.itemsize}")
+    bits = array if _sources.is_numpys_own(array.dtype) else array.view(f"u{array.dtype.itemsize}")
     tensor: torch.Tensor = torch.from_numpy(np.asarray(_Memory(bits, strides)))
     return tensor if tensor.dtype == dtype else tensor.view(dtype)
 
@@ -214,7 +229,6 @@ def copy(source: Source, dtype: torch.dtype, /) -> torch.Tensor:
     assert source.dtype is not None
     array = source.array
     strides = _element_strides(array, keep=_is_dense(array))
-    torch = _torch.module()
     tensor: torch.Tensor = torch.empty_strided(array.shape, strides, dtype=dtype, device="cpu")
     if source.facts & (Fact.STRIDES | Fact.BYTE_ORDER | Fact.ALIGNMENT):
         array = np.array(array, dtype=array.dtype.newbyteorder("="), order="C", subok=False)

@@ -9,12 +9,16 @@ from __future__ import annotations
 import importlib
 import logging
 import os
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dlferry import _core as core
 
 __all__ = ["NATIVE", "REASON", "core"]
 
 
-def _load() -> tuple[Any, str | None]:
+def _load() -> tuple[ModuleType, str | None]:
     """The core module, and why it is not the native one where it is not."""
     mode = os.environ.get("DLFERRY_NATIVE", "auto")
     if mode not in ("auto", "on", "off"):
@@ -33,7 +37,9 @@ def _load() -> tuple[Any, str | None]:
         return importlib.import_module("dlferry._fallback"), reason
 
 
-core, REASON = _load()
-"""The mechanisms (`ingest`, `share`, `copy`, `array`, `decide`), the same in either core."""
+_core_module, REASON = _load()
+if not TYPE_CHECKING:
+    # The mechanisms (`ingest`, `share`, `copy`, `array`, `decide`), the same in either core.
+    core = _core_module
 
 NATIVE = REASON is None

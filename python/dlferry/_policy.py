@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from dlferry._errors import CopyRequired
-
-if TYPE_CHECKING:
-    import torch
 
 ReadOnly = Literal["copy", "share", "error"]
 
@@ -92,7 +89,7 @@ class Subject(NamedTuple):
     shape: tuple[int, ...] = ()
     strides: tuple[int, ...] = ()
     """In bytes."""
-    wanted_dtype: torch.dtype | None = None
+    wanted_dtype: object = None
     wanted_device: str | None = None
 
 

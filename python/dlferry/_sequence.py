@@ -7,20 +7,18 @@ torch does not promote, follow NumPy.
 
 from __future__ import annotations
 
-import functools
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 
 from dlferry import _torch
 from dlferry._errors import UnsupportedInput
-
-if TYPE_CHECKING:
-    import torch
+from dlferry._torch import torch
 
 MAX_DIMS = 64
 NUMPY_NAMES = set(_torch.DTYPE_NAMES[:9]) | {
@@ -46,7 +44,7 @@ def is_sequence(obj: object) -> bool:
     """Whether `obj` is a number or a sequence that `tensor_from` takes, by its type alone."""
     if isinstance(obj, (bool, int, float, complex, np.generic, list, tuple, range)):
         return True
-    if isinstance(obj, (str, bytes, bytearray, Mapping, Set, type)):
+    if isinstance(obj, (str, bytes, bytearray, Mapping, AbstractSet, type)):
         return False
     kind = type(obj)
     return issubclass(kind, Sequence) or all(
@@ -124,19 +122,17 @@ def _article(name: str) -> str:
 
 
 def _dtype_of_number(value: Number) -> torch.dtype:
-    torch = _torch.module()
     if isinstance(value, bool):
-        return cast("torch.dtype", torch.bool)
+        return torch.bool
     if isinstance(value, int):
-        return cast("torch.dtype", torch.int64)
+        return torch.int64
     default = torch.get_default_dtype()
-    return cast("torch.dtype", default if isinstance(value, float) else default.to_complex())
+    return default if isinstance(value, float) else default.to_complex()
 
 
 def _promoted(kinds: set[torch.dtype]) -> torch.dtype:
-    torch = _torch.module()
     if not kinds:
-        return cast("torch.dtype", torch.get_default_dtype())
+        return torch.get_default_dtype()
     ordered = sorted(kinds, key=str)
     result = ordered[0]
     for kind in ordered[1:]:
@@ -147,7 +143,7 @@ def _promoted(kinds: set[torch.dtype]) -> torch.dtype:
 def promote(a: torch.dtype, b: torch.dtype) -> torch.dtype:
     """The dtype that holds both: torch's answer, or NumPy's where torch has none."""
     try:
-        return cast("torch.dtype", _torch.module().promote_types(a, b))
+        return torch.promote_types(a, b)
     except RuntimeError:
         names = _torch.dtype_name(a), _torch.dtype_name(b)
         return _torch.dtypes()[np.result_type(*names).name]
@@ -155,7 +151,6 @@ def promote(a: torch.dtype, b: torch.dtype) -> torch.dtype:
 
 def _numbers(values: list[Number], shape: Shape, dtype: torch.dtype) -> torch.Tensor:
     """A tensor of Python numbers, each of which must be in the range of the dtype."""
-    torch = _torch.module()
     if not dtype.is_complex and any(isinstance(value, complex) for value in values):
         raise TypeError(f"complex numbers do not convert to {dtype}; pass their real parts")
     if dtype.is_floating_point or dtype.is_complex:
@@ -180,10 +175,9 @@ def _as_float(value: Number, dtype: torch.dtype) -> float | complex:
     return converted
 
 
-@functools.cache
 def _float_limit(dtype: torch.dtype) -> float:
     """The smallest magnitude that rounds to something beyond the largest finite element."""
-    info = _torch.module().finfo(dtype)
+    info = torch.finfo(dtype)
     largest = float(info.max)
     if largest == sys.float_info.max:
         return math.inf
@@ -193,7 +187,7 @@ def _float_limit(dtype: torch.dtype) -> float:
 
 def _as_integers(values: list[Number], dtype: torch.dtype) -> list[int]:
     """Truncated towards zero, as a C cast does; each must fit."""
-    limits = _torch.module().iinfo(dtype)
+    limits = torch.iinfo(dtype)
     integers = []
     for value in values:
         if isinstance(value, float) and not math.isfinite(value):
@@ -206,16 +200,12 @@ def _as_integers(values: list[Number], dtype: torch.dtype) -> list[int]:
 
 
 def _outside(value: Number, dtype: torch.dtype) -> OverflowError:
-    shown = f"an integer of {value.bit_length()} bits" if _is_huge(value) else repr(value)
+    huge = isinstance(value, int) and abs(value) >= 1 << 256
+    shown = "a huge integer" if huge else repr(value)
     return OverflowError(f"{shown} is outside {dtype}; pass a wider dtype=")
 
 
-def _is_huge(value: Number) -> bool:
-    return isinstance(value, int) and value.bit_length() > 256
-
-
 def _filled(leaves: Leaves, shape: Shape, dtype: torch.dtype) -> torch.Tensor:
-    torch = _torch.module()
     out: torch.Tensor = torch.empty(shape, dtype=dtype, device="cpu")
     flat = out.view(-1)
     start = 0
@@ -229,7 +219,6 @@ def _filled(leaves: Leaves, shape: Shape, dtype: torch.dtype) -> torch.Tensor:
 
 def _stacked(leaves: Leaves, shape: Shape, dtype: torch.dtype) -> torch.Tensor:
     """By torch's own operations, so that the result stays differentiable."""
-    torch = _torch.module()
     cpu = torch.device("cpu")
     rows = [_torch.converted(_tensor(value, dtype), cpu, dtype) for value in leaves.values]
     joined: torch.Tensor = torch.cat([row.reshape(-1) for row in rows])

@@ -50,6 +50,11 @@ def _buffer(obj: object) -> memoryview | None:
         return None
 
 
+def is_numpys_own(dtype: np.dtype[Any]) -> bool:
+    """Whether the elements are NumPy's: those of ml_dtypes go over to torch as their bits."""
+    return dtype.type.__module__ == "numpy"
+
+
 def is_mapped_file(obj: object) -> bool:
     """Whether memory is the pages of a mapped file, by the chain of bases that hold it."""
     while obj is not None:

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from dlferry import _convert, _sequence, _torch
+from dlferry import _convert, _sequence, _sources, _torch
 from dlferry._errors import UnsupportedInput
 from dlferry._native import core
 from dlferry._policy import Decision, Fact, Subject, refusal
+from dlferry._torch import torch
 
 if TYPE_CHECKING:
-    import torch
     from numpy.typing import DTypeLike
 
 Array = np.ndarray[Any, Any]
@@ -103,7 +103,7 @@ def _from_array(array: Array, wanted: np.dtype[Any] | None, copy: bool | None) -
     if copy is False and differs:
         raise refusal(
             Fact.DTYPE,
-            Subject("an ndarray", array.dtype, "cpu", wanted_dtype=cast("torch.dtype", wanted)),
+            Subject("an ndarray", array.dtype, "cpu", wanted_dtype=wanted),
         )
     return array.astype(wanted or array.dtype, copy=True) if differs or copy else array
 
@@ -115,9 +115,8 @@ def numpy_dtype(dtype: Any) -> np.dtype[Any]:
         UnsupportedInput: NumPy lacks it; ml_dtypes' are found where that package is installed.
         TypeError: No dtype at all.
     """
-    torch = _torch.module()
     if not isinstance(dtype, torch.dtype):
-        return np.dtype(dtype)
+        return cast("np.dtype[Any]", np.dtype(dtype))
     name = _torch.dtype_name(dtype)
     if name in _sequence.NUMPY_NAMES:
         return np.dtype(name)
@@ -125,7 +124,7 @@ def numpy_dtype(dtype: Any) -> np.dtype[Any]:
         try:
             import ml_dtypes
 
-            return np.dtype(getattr(ml_dtypes, name))
+            return cast("np.dtype[Any]", np.dtype(getattr(ml_dtypes, name)))
         except (ImportError, AttributeError):
             raise UnsupportedInput(
                 f"NumPy has no {name}; install ml_dtypes, or pass dtype=np.float32"
@@ -146,7 +145,7 @@ def from_tensor(tensor: torch.Tensor, wanted: np.dtype[Any] | None, copy: bool |
             decision.reasons,
             Subject(
                 "a tensor", tensor.dtype, str(tensor.device),
-                wanted_dtype=cast("torch.dtype", dtype), wanted_device="cpu",
+                wanted_dtype=dtype, wanted_device="cpu",
             ),
         )  # fmt: skip
     host = tensor.detach().cpu().resolve_conj().resolve_neg()
@@ -173,27 +172,27 @@ def _cast(host: torch.Tensor, own: np.dtype[Any] | None, dtype: Any) -> Array:
     if target is not None:
         array = _array(_torch.converted(host, host.device, target), dtype.newbyteorder("="))
     else:
-        widest = _torch.module().complex128 if host.is_complex() else _torch.module().float64
+        widest = torch.complex128 if host.is_complex() else torch.float64
         array = _array(_torch.converted(host, host.device, widest), None)
     return array.astype(dtype, copy=False)
 
 
 def _array(host: torch.Tensor, dtype: np.dtype[Any] | None) -> Array:
     """The array on a tensor's memory; elements that are ml_dtypes' go over as their bits."""
-    if dtype is None or dtype.kind in "biufc" and dtype.type.__module__ == "numpy":
-        return cast("Array", core.array(host))
-    bits = {1: _torch.module().uint8, 2: _torch.module().uint16}[dtype.itemsize]
-    return cast("Array", core.array(host.view(bits)).view(dtype))
+    if dtype is None or _sources.is_numpys_own(dtype):
+        return core.array(host)
+    bits = {1: torch.uint8, 2: torch.uint16}[dtype.itemsize]
+    return core.array(host.view(bits)).view(dtype)
 
 
 def _check_readable(tensor: torch.Tensor) -> None:
-    if tensor.layout != _torch.module().strided or tensor.is_quantized or tensor.is_meta:
+    if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
         raise UnsupportedInput(
-            f"a {_torch.kind(tensor)} tensor has no elements that an array could show; pass a dense "
-            "one, as from tensor.to_dense() or tensor.dequantize()"
+            f"a {_torch.kind(tensor)} tensor has no elements that an array could show; pass a "
+            "dense one, as from tensor.to_dense() or tensor.dequantize()"
         )
     if not _torch.is_readable(tensor):
         raise UnsupportedInput(
-            f"a {type(tensor).__name__} that wraps another tensor (fake, functional or batched) has "
-            "no memory of its own; pass the tensor inside"
+            f"a {type(tensor).__name__} that wraps another tensor (fake, functional or batched) "
+            "has no memory of its own; pass the tensor inside"
         )

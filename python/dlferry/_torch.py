@@ -5,13 +5,22 @@ torch is imported on the first call, never by ``import dlferry``.
 
 from __future__ import annotations
 
-import functools
-from typing import TYPE_CHECKING, Any, TypeGuard, cast
+import importlib
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from dlferry._errors import DriverUnavailable
 
 if TYPE_CHECKING:
-    import torch
+    import torch as torch
+else:
+
+    class _LazyModule:
+        """torch, imported when it is first used."""
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(importlib.import_module("torch"), name)
+
+    torch = _LazyModule()
 
 DTYPE_NAMES = (
     "bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64",
@@ -21,24 +30,19 @@ DTYPE_NAMES = (
 """The dtypes of ``csrc/tensor/dtype.cpp``, by torch's names."""
 
 
-@functools.cache
-def module() -> Any:
-    """The torch module itself, imported on the first call."""
-    import torch
-
-    return torch
-
-
 def is_tensor(obj: object) -> TypeGuard[torch.Tensor]:
     """Whether `obj` is a tensor by its type, whatever its ``__class__`` says."""
-    return issubclass(type(obj), module().Tensor)
+    return issubclass(type(obj), torch.Tensor)
 
 
-@functools.cache
+_dtypes: dict[str, torch.dtype] = {}
+
+
 def dtypes() -> dict[str, torch.dtype]:
     """The dtypes that dlferry moves and this torch has, by name."""
-    torch = module()
-    return {name: getattr(torch, name) for name in DTYPE_NAMES if hasattr(torch, name)}
+    if not _dtypes:
+        _dtypes.update((name, getattr(torch, name)) for name in DTYPE_NAMES if hasattr(torch, name))
+    return _dtypes
 
 
 def dtype_name(dtype: torch.dtype) -> str:
@@ -54,24 +58,29 @@ def from_capsule(capsule: object, dtype: torch.dtype) -> torch.Tensor:
             does not import float8.
         dtype: What the elements are.
     """
-    tensor: torch.Tensor = module().utils.dlpack.from_dlpack(capsule)
+    tensor: torch.Tensor = torch.utils.dlpack.from_dlpack(capsule)
     return tensor if tensor.dtype == dtype else tensor.view(dtype)
 
 
 def names_for_core() -> dict[str, Any]:
     """What the core needs of torch, by the names it looks up."""
-    torch = module()
     return {
         "Tensor": torch.Tensor,
         "cpu": torch.device("cpu"),
         "empty_strided": torch.empty_strided,
         "from_capsule": from_capsule,
+        "is_neg": torch.Tensor.is_neg,
+        "is_conj": torch.Tensor.is_conj,
+        "detach": torch.Tensor.detach,
+        "numpy": torch.Tensor.numpy,
+        "untyped_storage": torch.Tensor.untyped_storage,
+        "resizable": torch.UntypedStorage.resizable,
         "exchange_table": getattr(torch.Tensor, "__dlpack_c_exchange_api__", None),
         "dtypes": dtypes(),
     }
 
 
-def device(spec: object) -> torch.device:
+def device(spec: Any) -> torch.device:
     """A device as torch understands it, with the index of an accelerator filled in.
 
     Args:
@@ -82,8 +91,7 @@ def device(spec: object) -> torch.device:
         ValueError: torch knows no such device.
         DriverUnavailable: It is a CUDA device, and torch has none.
     """
-    torch = module()
-    if isinstance(spec, bool) or not isinstance(spec, (str, int, torch.device)):
+    if type(spec) is bool or not isinstance(spec, (str, int, torch.device)):
         raise TypeError(
             f"device must be a torch.device, a name such as 'cpu' or an index, not {spec!r}"
         )
@@ -92,20 +100,20 @@ def device(spec: object) -> torch.device:
     except RuntimeError as error:
         raise ValueError(f"device={spec!r} is none that torch knows: {error}") from error
     if found.type == "cpu":
-        return cast("torch.device", torch.device("cpu"))
+        return torch.device("cpu")
     if found.type == "cuda":
         require_cuda()
-        if found.index is None:
+        index: int | None = found.index
+        if index is None:
             found = torch.device("cuda", torch.cuda.current_device())
-    return cast("torch.device", found)
+    return found
 
 
 def require_cuda() -> None:
     """Raise `DriverUnavailable` where torch cannot use CUDA, with what is missing."""
-    torch = module()
     if torch.cuda.is_available():
         return
-    if not torch.backends.cuda.is_built():
+    if torch.version.cuda is None and torch.version.hip is None:
         missing = f"this torch ({torch.__version__}) was built without CUDA; install a CUDA build"
     else:
         missing = "torch finds no CUDA device or driver; see `nvidia-smi` and CUDA_VISIBLE_DEVICES"
@@ -114,7 +122,7 @@ def require_cuda() -> None:
 
 def default_device() -> torch.device:
     """Where torch puts new tensors: what `torch.set_default_device` or a context says."""
-    return cast("torch.device", module().get_default_device())
+    return torch.get_default_device()
 
 
 def converted(tensor: torch.Tensor, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
@@ -122,14 +130,14 @@ def converted(tensor: torch.Tensor, device: torch.device, dtype: torch.dtype) ->
 
     The real part of complex elements is taken where `dtype` is real, without a warning.
     """
-    if tensor.is_complex() and not dtype.is_complex and dtype != module().bool:
+    if tensor.is_complex() and not dtype.is_complex and dtype != torch.bool:
         tensor = tensor.real
     return tensor.to(device=device, dtype=dtype, copy=True)
 
 
 def fill(out: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
     """Copy the elements of `source` into `out`, cast; returns `out`."""
-    if source.is_complex() and not out.is_complex() and out.dtype != module().bool:
+    if source.is_complex() and not out.is_complex() and out.dtype != torch.bool:
         source = source.real
     return out.copy_(source)
 
@@ -141,12 +149,11 @@ def from_device_array(obj: object) -> torch.Tensor:
         DriverUnavailable: torch cannot use CUDA.
     """
     require_cuda()
-    return cast("torch.Tensor", module().from_dlpack(obj))
+    return torch.utils.dlpack.from_dlpack(obj)
 
 
 def is_readable(tensor: torch.Tensor) -> bool:
     """Whether the tensor has elements in memory of its own: not fake, functional or batched."""
-    torch = module()
     if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
         return False
     if torch._is_functional_tensor(tensor):

@@ -1,0 +1,1 @@
+"""Benchmarks of dlferry: one question a module, answered with `python -m benchmarks.<module>`."""

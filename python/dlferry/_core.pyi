@@ -1,0 +1,71 @@
+from collections.abc import Callable
+from typing import Any, Literal, final
+
+import numpy as np
+import torch
+from numpy.typing import DTypeLike
+from torch.types import Device
+
+# The public builtins. Documented in `_convert.py` and `_to_numpy.py`, whose text they show.
+
+def asarray(
+    obj: object,
+    /,
+    *,
+    dtype: torch.dtype | None = None,
+    device: Device = None,
+    copy: bool | None = None,
+    requires_grad: bool | None = None,
+    readonly: Literal["copy", "share", "error"] = "copy",
+) -> torch.Tensor: ...
+def from_dlpack(
+    x: object,
+    /,
+    *,
+    device: Device = None,
+    copy: bool | None = None,
+    readonly: Literal["copy", "share", "error"] = "copy",
+) -> torch.Tensor: ...
+def to_numpy(
+    x: object,
+    /,
+    *,
+    dtype: DTypeLike | torch.dtype | None = None,
+    copy: bool | None = None,
+    out: np.ndarray[Any, Any] | None = None,
+) -> np.ndarray[Any, Any]: ...
+
+# The mechanisms that the general routes are written on; `_fallback.py` has the same ones.
+
+@final
+class Source:
+    @property
+    def dtype(self) -> torch.dtype | None: ...
+    @property
+    def device(self) -> str: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def strides(self) -> tuple[int, ...]: ...
+    @property
+    def facts(self) -> int: ...
+    @property
+    def origin(self) -> object: ...
+
+def ingest(obj: object, never_copy: bool, /) -> Source | None: ...
+def share(source: Source, /) -> torch.Tensor: ...
+def copy(source: Source, dtype: torch.dtype, /) -> torch.Tensor: ...
+def array(tensor: torch.Tensor, /) -> np.ndarray[Any, Any]: ...
+def decide(
+    facts: int, copy: bool | None, readonly: str, /
+) -> tuple[Literal["share", "copy", "refuse"], int, bool]: ...
+def shared_blocks() -> int: ...
+def install(
+    *,
+    torch_names: Callable[[], dict[str, Any]],
+    asarray: Callable[..., torch.Tensor],
+    from_dlpack: Callable[..., torch.Tensor],
+    to_numpy: Callable[..., np.ndarray[Any, Any]],
+    is_mapped_file: Callable[[object], bool],
+    is_immutable: Callable[[type], bool],
+) -> None: ...

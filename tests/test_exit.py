@@ -1,0 +1,142 @@
+"""The end of the interpreter, and processes that fork."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+
+def run_script(body: str) -> subprocess.CompletedProcess[str]:
+    """Runs a program in a fresh interpreter; it must say `end` and exit with 0, in silence."""
+    head = "import ctypes, os, signal, sys, threading, numpy as np, torch, dlferry\n"
+    done = subprocess.run(
+        [sys.executable, "-X", "faulthandler", "-W", "error", "-c", head + textwrap.dedent(body)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["end"]
+    assert done.stderr == ""
+    return done
+
+
+EXITS: dict[str, str] = {
+    "results in globals": """
+        a = np.arange(9.0)
+        t, u, n = dlferry.asarray(a), dlferry.from_dlpack(a), dlferry.to_numpy(torch.ones(9))
+        print("end")
+        """,
+    "results in a cycle": """
+        class Node: pass
+        node = Node()
+        node.me, node.t = node, dlferry.asarray(np.arange(9.0))
+        node.n = dlferry.to_numpy(torch.ones(9))
+        print("end")
+        """,
+    "results in torch's own keeping": """
+        module = torch.nn.Linear(3, 3)
+        module.register_buffer("b", dlferry.asarray(np.arange(9.0)))
+        torch._keep = module, dlferry.to_numpy(module.weight)
+        print("end")
+        """,
+    "results dropped by atexit": """
+        import atexit
+        kept = [dlferry.asarray(np.arange(9.0)), dlferry.to_numpy(torch.ones(9))]
+        atexit.register(kept.clear)
+        atexit.register(lambda: dlferry.asarray([1.0]))
+        print("end")
+        """,
+    "deleters after the interpreter": """
+        # The C library calls the deleters at exit, when there is no interpreter any more.
+        libc = ctypes.CDLL(None)
+        register = getattr(libc, "__cxa_atexit")
+        register.argtypes = [ctypes.c_void_p] * 3
+        get = ctypes.pythonapi.PyCapsule_GetPointer
+        get.restype, get.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+        name = ctypes.pythonapi.PyCapsule_SetName
+        name.argtypes = [ctypes.py_object, ctypes.c_void_p]
+        libc.strdup.restype, libc.strdup.argtypes = ctypes.c_void_p, [ctypes.c_char_p]
+        used = libc.strdup(b"used_dltensor")  # outlives the capsule
+        for x in (np.arange(9.0), np.arange(4)):
+            capsule = dlferry.asarray(x).__dlpack__()
+            pointer = get(capsule, b"dltensor")
+            name(capsule, used)
+            deleter = ctypes.c_void_p.from_address(pointer + 56).value
+            assert register(deleter, pointer, None) == 0
+        print("end", flush=True)
+        """,
+    "daemon threads that have worked": """
+        # They must stop by themselves: torch ends the process when the interpreter takes a thread
+        # away in the middle of one of its calls.
+        running = [True]
+        idle = threading.Semaphore(0)
+        def work():
+            a, t = np.arange(9.0), torch.ones(3)
+            while running:
+                kept = dlferry.to_numpy(dlferry.asarray(a)), dlferry.from_dlpack(t)
+                dlferry.asarray([1.0, 2.0])
+            idle.release()
+            threading.Event().wait()
+        for _ in range(3):
+            threading.Thread(target=work, daemon=True).start()
+        for _ in range(1000):
+            dlferry.asarray(np.ones(3))
+        running.clear()
+        for _ in range(3):
+            idle.acquire()
+        print("end", flush=True)
+        """,
+    "a thread that still holds results": """
+        gate = threading.Event()
+        def work():
+            kept = [dlferry.asarray(np.arange(9.0)), dlferry.to_numpy(torch.ones(9))]
+            gate.set()
+            threading.Event().wait()
+        threading.Thread(target=work, daemon=True).start()
+        gate.wait()
+        print("end", flush=True)
+        """,
+}
+
+
+@pytest.mark.parametrize("case", EXITS)
+def test_the_interpreter_ends_quietly(case: str) -> None:
+    run_script(EXITS[case])
+
+
+FORK = """
+    def convert(size):
+        a = np.arange(9.0)
+        assert dlferry.to_numpy(dlferry.asarray(a)).sum() == 36
+        assert dlferry.from_dlpack(torch.ones(3)).sum() == 3
+        assert dlferry.asarray([[1, 2], [3, 4]], dtype=torch.float32).sum() == 10
+        assert dlferry.asarray(np.arange(size)[::-1])[0] == size - 1
+    {before}
+    child = os.fork()
+    if child == 0:
+        signal.alarm(30)  # a child that hangs does not stay behind
+        convert({size})
+        sys.stdout = None
+        sys.exit(0)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    convert({size})
+    print("end")
+    """
+
+
+@pytest.mark.parametrize("before", ["pass", "convert(100)"], ids=["before use", "after use"])
+def test_a_forked_child_converts(before: str) -> None:
+    run_script(FORK.format(before=before, size=100))
+
+
+# torch's own copies hang in such a child: its OpenMP threads stayed behind in the parent.
+@pytest.mark.native
+@pytest.mark.parametrize("before", ["pass", "convert(1 << 20)"], ids=["before use", "after use"])
+def test_a_forked_child_copies_a_large_array(before: str) -> None:
+    run_script(FORK.format(before=before, size=1 << 20))
