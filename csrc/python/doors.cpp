@@ -84,7 +84,13 @@ bool intern_names() {
   if ((interned.member = PyUnicode_InternFromString(text)) == nullptr) return false;
   DLFERRY_NAMES(DLFERRY_INTERN)
 #undef DLFERRY_INTERN
-  return true;
+  Names& made = interned;
+  made.dlpack_version = Py_BuildValue("(ii)", dlpack::kMajorVersion, dlpack::kMinorVersion);
+  made.for_version = PyTuple_Pack(1, made.max_version);
+  made.for_version_and_copy = PyTuple_Pack(2, made.max_version, made.copy);
+  made.for_dtype_and_device = PyTuple_Pack(2, made.dtype, made.device);
+  return made.dlpack_version != nullptr && made.for_version != nullptr &&
+         made.for_version_and_copy != nullptr && made.for_dtype_and_device != nullptr;
 }
 
 }  // namespace dlferry::python

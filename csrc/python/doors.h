@@ -64,6 +64,12 @@ struct Names {
 #define DLFERRY_MEMBER(member, text) PyObject* member = nullptr;
   DLFERRY_NAMES(DLFERRY_MEMBER)
 #undef DLFERRY_MEMBER
+  // Arguments and keywords of the core's own calls. Made at import like the names: a static made on
+  // first use would wait for itself when the garbage collector runs in between and converts.
+  PyObject* dlpack_version = nullptr;
+  PyObject* for_version = nullptr;
+  PyObject* for_version_and_copy = nullptr;
+  PyObject* for_dtype_and_device = nullptr;
 };
 [[nodiscard]] const Names& names() noexcept;
 [[nodiscard]] bool intern_names();  // false with a Python error set

@@ -1,7 +1,6 @@
 #include "python/exchange.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cstdlib>
 #include <new>
 #include <utility>
@@ -14,8 +13,6 @@ namespace {
 
 // Below this many bytes a copy takes less time than giving the GIL away and getting it back.
 constexpr std::int64_t kCopyUnderGil = 64 << 10;
-
-std::atomic<std::int64_t> live_blocks{0};
 
 // What a shared tensor holds: the managed tensor that torch was given, the owner behind it, and the
 // shape and strides, all in one allocation. `Managed` is the versioned or the legacy record.
@@ -31,7 +28,6 @@ struct Block {
     auto* block = static_cast<Block*>(self->manager_ctx);
     block->~Block();
     std::free(block);
-    live_blocks.fetch_sub(1, std::memory_order_relaxed);
   }
 
   // Null with MemoryError set.
@@ -43,7 +39,6 @@ struct Block {
       return nullptr;
     }
     auto* block = new (memory) Block{};
-    live_blocks.fetch_add(1, std::memory_order_relaxed);
     block->managed.manager_ctx = block;
     block->managed.deleter = &Block::release;
     std::int64_t* shape = block->shape();
@@ -113,14 +108,14 @@ std::optional<std::byte*> data_of(const Torch& torch, PyObject* tensor) {
 }
 
 Ref empty_strided(const Torch& torch, const View& like, const std::int64_t* strides, DType dtype) {
-  static PyObject* const keywords = PyTuple_Pack(2, names().dtype, names().device);
   const Ref shape = tuple_of(like.shape, like.ndim);
   const Ref steps = shape ? tuple_of(strides, like.ndim) : Ref();
   if (!steps) return {};
   PyObject* args[] = {nullptr, shape.get(), steps.get(),
                       torch.dtypes[static_cast<std::size_t>(dtype)], torch.cpu};
   Ref tensor = Ref::steal(PyObject_Vectorcall(torch.empty_strided, args + 1,
-                                              2 | PY_VECTORCALL_ARGUMENTS_OFFSET, keywords));
+                                              2 | PY_VECTORCALL_ARGUMENTS_OFFSET,
+                                              names().for_dtype_and_device));
   if (tensor && Py_TYPE(tensor.get()) != torch.tensor) {
     PyErr_SetString(PyExc_BufferError,
                     "torch does not make ordinary tensors at present (a fake tensor or functional "
@@ -205,7 +200,5 @@ bool look(const Torch& torch, PyObject* tensor, TensorView& out) {
               seen.device};
   return true;
 }
-
-std::int64_t shared_blocks() noexcept { return live_blocks.load(std::memory_order_relaxed); }
 
 }  // namespace dlferry::python

@@ -42,7 +42,4 @@ struct TensorView {
 // array is used, with the storage in place of the tensor as its base.
 [[nodiscard]] PyObject* first_array_on(const Torch& torch, PyObject* tensor);
 
-// Blocks of shared memory that some tensor still holds. For leak tests.
-[[nodiscard]] std::int64_t shared_blocks() noexcept;
-
 }  // namespace dlferry::python

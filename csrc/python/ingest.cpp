@@ -1,5 +1,6 @@
 #include "python/ingest.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "python/doors.h"
@@ -7,7 +8,7 @@
 namespace dlferry::python {
 namespace {
 
-static_assert(sizeof(npy_intp) == sizeof(std::int64_t), "ndarray shapes are borrowed as they are");
+static_assert(sizeof(npy_intp) == sizeof(std::int64_t), "ndarray shapes are taken as they are");
 
 Facts layout_facts(const View& view) noexcept {
   const Layout layout = layout_of(view);
@@ -104,9 +105,13 @@ Ingest release(Source& source) {
 void ingest_ndarray(PyArrayObject* array, Source& source) noexcept {
   View& view = source.view;
   view.data = reinterpret_cast<std::byte*>(PyArray_BYTES(array));
-  view.shape = reinterpret_cast<const std::int64_t*>(PyArray_DIMS(array));
-  view.strides = reinterpret_cast<const std::int64_t*>(PyArray_STRIDES(array));
   view.ndim = PyArray_NDIM(array);
+  // Copied, because a conversion lets other threads run before it is done, and those may assign
+  // `array.shape`, which frees the old one.
+  std::copy_n(PyArray_DIMS(array), view.ndim, source.shape.data());
+  std::copy_n(PyArray_STRIDES(array), view.ndim, source.strides.data());
+  view.shape = source.shape.data();
+  view.strides = source.strides.data();
   source.owner = Owner::of(Ref::borrow(reinterpret_cast<PyObject*>(array)));
   const auto dtype = dtype_from_numpy(PyArray_DESCR(array));
   if (!dtype) return;
@@ -153,7 +158,12 @@ Ingest ingest_managed(dlpack::ManagedTensorVersioned* managed, Source& source) {
 Ingest ingest(PyObject* object, bool never_copy, Source& source) {
   if (PyArray_Check(object)) {
     ingest_ndarray(reinterpret_cast<PyArrayObject*>(object), source);
-    return Ingest::kTaken;
+    if (!source.has_dtype) return Ingest::kTaken;
+    // NumPy lets its users describe memory that cannot be; torch ends the process over some of it.
+    const char* reason = unreachable_reason(source.view);
+    if (reason == nullptr) return Ingest::kTaken;
+    PyErr_Format(PyExc_BufferError, "the ndarray has %s; check what as_strided was given", reason);
+    return Ingest::kFailed;
   }
   if (PyCapsule_CheckExact(object)) return ingest_capsule(object, source);
   return ingest_producer(object, never_copy, source);

@@ -14,8 +14,9 @@ enum class Ingest {
   kFailed,    // a Python error is set
 };
 
-// Fills `source` from an ndarray: borrowed shape and strides, the array as owner. Arrays whose
-// dtype torch lacks are taken with `has_dtype` false. Never fails for memory NumPy could make.
+// Fills `source` from an ndarray: its shape and strides as they are now, the array as owner. Arrays
+// whose dtype torch lacks are taken with `has_dtype` false. Never fails for memory NumPy could
+// make.
 void ingest_ndarray(PyArrayObject* array, Source& source) noexcept;
 
 // Takes a capsule over: it is consumed, and its tensor owned by `source`. BufferError when it is

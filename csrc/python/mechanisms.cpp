@@ -160,7 +160,6 @@ void bind_mechanisms(py::module_& module) {
       "An ndarray on a plain CPU tensor's memory, which it keeps from being resized.");
   module.def("decide", &decide_policy, py::arg("facts"), py::arg("copy"), py::arg("readonly"),
              py::pos_only(), "Share, copy or refuse: (action, reasons, implicit).");
-  module.def("shared_blocks", &shared_blocks, "Blocks of foreign memory that tensors hold.");
 }
 
 }  // namespace dlferry::python

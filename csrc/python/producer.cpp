@@ -57,17 +57,12 @@ bool declines() {
 
 // `__dlpack__` with the keywords of DLPack 1.x, then without. Null without an error: declined.
 PyObject* call_dlpack(PyObject* object, bool never_copy) {
-  static PyObject* const version =
-      Py_BuildValue("(ii)", dlpack::kMajorVersion, dlpack::kMinorVersion);
-  static PyObject* const versioned = PyTuple_Pack(1, names().max_version);
-  static PyObject* const versioned_no_copy = PyTuple_Pack(2, names().max_version, names().copy);
-
-  PyObject* args[] = {nullptr, object, version, Py_False};
+  PyObject* args[] = {nullptr, object, names().dlpack_version, Py_False};
   const auto call = [&](PyObject* keywords) {
     return PyObject_VectorcallMethod(names().dlpack, args + 1, 1 | PY_VECTORCALL_ARGUMENTS_OFFSET,
                                      keywords);
   };
-  PyObject* capsule = call(never_copy ? versioned_no_copy : versioned);
+  PyObject* capsule = call(never_copy ? names().for_version_and_copy : names().for_version);
   if (capsule == nullptr && PyErr_Occurred() == PyExc_TypeError) {
     PyErr_Clear();
     capsule = call(nullptr);

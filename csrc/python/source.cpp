@@ -86,7 +86,9 @@ Source::Source(Source&& other) noexcept
       facts(other.facts),
       has_dtype(other.has_dtype),
       owner(std::move(other.owner)),
+      shape(other.shape),
       strides(other.strides) {
+  if (view.shape == other.shape.data()) view.shape = shape.data();
   if (view.strides == other.strides.data()) view.strides = strides.data();
 }
 

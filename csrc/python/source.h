@@ -45,7 +45,10 @@ struct Source {
   Facts facts = 0;         // of the memory; dtype and device are the request's affair
   bool has_dtype = false;  // false: torch has no dtype for these elements, `view` is not to be used
   Owner owner;
-  std::array<std::int64_t, kMaxDims> strides;  // backs `view.strides` where bytes are not borrowed
+  // Back `view.shape` and `view.strides` where nothing else keeps them: an array's own may change
+  // under another thread's hands.
+  std::array<std::int64_t, kMaxDims> shape;
+  std::array<std::int64_t, kMaxDims> strides;
 };
 
 }  // namespace dlferry::python

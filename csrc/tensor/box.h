@@ -19,8 +19,7 @@ struct Axis {
 // Axes outermost first, by falling stride in the destination, whose strides are all positive.
 // Axes of length one are gone, and neighbours that advance as one on both sides are one axis; at
 // least one axis is always there.
-class Box {
- public:
+struct Box {
   Box(std::byte* to, const std::byte* from) noexcept : dst(to), src(from) {}
   Box(const Box& other) noexcept : dst(other.dst), src(other.src), ndim(other.ndim) {
     std::copy_n(other.axes.begin(), ndim, axes.begin());

@@ -1,7 +1,9 @@
 #include "tensor/host_copy.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
+#include <optional>
 
 #include "tensor/box.h"
 #include "tensor/conversion.h"
@@ -27,8 +29,10 @@ namespace {
 constexpr std::int64_t kParallelBytes = std::int64_t{1} << 20;
 constexpr std::int64_t kTaskBytes = std::int64_t{1} << 19;
 
-// Pieces that are not worth cutting further, so that rows stay long and tiles whole.
+// Pieces that are not worth cutting further, in elements: rows stay long, and tiles read whole
+// pages of the source.
 constexpr std::int64_t kSmallestRow = 512;
+constexpr std::int64_t kSmallestAcross = 1024;
 
 // The box cut along its axes, outermost first, into as many pieces as wanted (roughly).
 class Cut {
@@ -37,7 +41,9 @@ class Cut {
     for (int i = 0; i < box.ndim; ++i) {
       const auto at = static_cast<std::size_t>(i);
       const std::int64_t count = box.axes[at].count;
-      const std::int64_t least = i == box.ndim - 1 || i == across ? kSmallestRow : 1;
+      const std::int64_t least = i == across         ? kSmallestAcross
+                                 : i == box.ndim - 1 ? kSmallestRow
+                                                     : 1;
       const std::int64_t missing = (wanted + pieces_ - 1) / pieces_;
       const std::int64_t step = (count + missing - 1) / missing;
       steps_[at] = std::min(count, (step + least - 1) / least * least);

@@ -12,7 +12,8 @@ namespace dlferry {
 // strides and byte order; `dst` has native byte order and no element twice. Both are host memory of
 // one shape and do not overlap; complex32 casts to and from nothing but itself.
 //
-// Knows no Python: the caller releases the GIL. Throws nothing.
+// Large copies are shared among the threads of workers.h, and for new memory `prepare_pages` comes
+// first. Knows no Python: the caller releases the GIL. Throws nothing.
 void host_copy(const View& dst, const View& src) noexcept;
 
 }  // namespace dlferry

@@ -82,6 +82,11 @@ class Tiler {
   }
 
  private:
+  // Whether a column of a tile is a run of the source.
+  [[nodiscard]] bool adjacent() const noexcept {
+    return row_.src == static_cast<std::int64_t>(conversion_.from_size);
+  }
+
   // Whether the rows of neighbouring tiles meet within a line. Streamed in two parts, such a line
   // would cost as much as many whole ones.
   [[nodiscard]] bool shares_lines() const noexcept {
@@ -99,9 +104,9 @@ class Tiler {
       const auto x = static_cast<std::int64_t>(first),
                  next = static_cast<std::int64_t>(first + step);
       read(src + x * column_.src, shape);
-      Ahead ahead(src + next * column_.src, column_.src,
-                  std::min(most_.columns, columns - first - step),
-                  shape.rows * conversion_.from_size);
+      const std::size_t coming = adjacent() ? std::min(most_.columns, columns - first - step) : 0;
+      const Ahead ahead(src + next * column_.src, column_.src, coming,
+                        shape.rows * conversion_.from_size);
       write(dst + x * column_.dst, shape, {first > 0, !last}, ahead);
       if (last) return;
       first += step;
@@ -110,8 +115,7 @@ class Tiler {
 
   void read(const std::byte* src, Shape shape) noexcept {
     const std::size_t item = conversion_.from_size, row_bytes = shape.columns * item;
-    const bool adjacent = row_.src == static_cast<std::int64_t>(item);
-    if (adjacent && shape.rows >= kFewRows) {
+    if (adjacent() && shape.rows >= kFewRows) {
       transpose_(tile_, src, column_.src, shape.rows, shape.columns);
       const std::size_t unit = conversion_.swap_size;
       if (unit > 1) kernels().swap[size_index(unit)](tile_, shape.rows * row_bytes / unit);

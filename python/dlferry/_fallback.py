@@ -6,25 +6,18 @@ ndarray of a tensor, `decide` chooses. Serves where there is no native core.
 
 from __future__ import annotations
 
-import ctypes
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from dlferry import _sources, _torch
+from dlferry import _capsule, _sources, _torch
 from dlferry._errors import UnsupportedInput
 from dlferry._policy import Fact
 from dlferry._policy import decide as decide
 from dlferry._torch import torch
 
 Array = np.ndarray[Any, Any]
-
-DLPACK_CPU = 1
-DLPACK_CUDA = 2
-FLAG_IS_COPIED = 1 << 1
-BEYOND_NUMPY = {(4, 16, 1), (5, 32, 1), *((code, 8, 1) for code in range(10, 15))}
-"""DLPack's code, bits and lanes of bfloat16, complex32 and the float8 family."""
 
 
 @dataclass(slots=True)
@@ -54,43 +47,6 @@ class _Memory:
         }
 
 
-class _Export:
-    """What a capsule says that NumPy's importer does not pass on: its flags and its dtype.
-
-    The offsets are those of DLManagedTensorVersioned and DLManagedTensor.
-    """
-
-    def __init__(self, capsule: object) -> None:
-        name = repr(capsule).partition('"')[2].partition('"')[0]
-        if type(capsule).__name__ != "PyCapsule" or name not in ("dltensor", "dltensor_versioned"):
-            raise BufferError(f"__dlpack__ returned {capsule!r}, not a DLPack capsule to be used")
-        self.legacy = name == "dltensor"
-        get_pointer = ctypes.pythonapi.PyCapsule_GetPointer
-        get_pointer.restype = ctypes.c_void_p
-        get_pointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
-        address = get_pointer(capsule, name.encode())
-        self.flags = 0 if self.legacy else ctypes.c_uint64.from_address(address + 24).value
-        dtype = address + (0 if self.legacy else 32) + 20
-        self.dtype = (
-            ctypes.c_uint8.from_address(dtype).value,
-            ctypes.c_uint8.from_address(dtype + 1).value,
-            ctypes.c_uint16.from_address(dtype + 2).value,
-        )
-
-
-class _Exported:
-    """An export that was made already, for `numpy.from_dlpack`."""
-
-    def __init__(self, capsule: object) -> None:
-        self.capsule = capsule
-
-    def __dlpack__(self, **_: object) -> object:
-        return self.capsule
-
-    def __dlpack_device__(self) -> tuple[int, int]:
-        return DLPACK_CPU, 0
-
-
 def ingest(obj: object, never_copy: bool, /) -> Source | None:
     """The memory of an ndarray or DLPack object; None for anything else.
 
@@ -111,6 +67,7 @@ def ingest(obj: object, never_copy: bool, /) -> Source | None:
 
 
 def _from_array(array: Array, origin: object) -> Source:
+    array = array.view()  # with a shape of its own: another thread may assign the array's
     source = Source(array, origin, shape=array.shape, strides=array.strides)
     source.dtype = _torch.dtypes().get(array.dtype.name)
     if source.dtype is None:
@@ -120,6 +77,10 @@ def _from_array(array: Array, origin: object) -> Source:
         n > 1 and (s < 0 or s % size) for n, s in zip(array.shape, array.strides, strict=True)
     ):
         source.facts |= Fact.STRIDES
+    if array.size and not _is_reachable(array):
+        raise BufferError(
+            "the ndarray has elements outside the address space; check what as_strided was given"
+        )
     if not array.dtype.isnative:
         source.facts |= Fact.BYTE_ORDER
     if array.size and array.ctypes.data % _alignment(array.dtype):
@@ -129,58 +90,41 @@ def _from_array(array: Array, origin: object) -> Source:
     return source
 
 
+def _is_reachable(array: Array) -> bool:
+    spans = [(n - 1) * s for n, s in zip(array.shape, array.strides, strict=True)]
+    address = array.ctypes.data
+    low = address + sum(span for span in spans if span < 0)
+    high = address + sum(span for span in spans if span > 0) + array.itemsize
+    return bool(low >= 0 and high < 1 << 63)
+
+
 def _alignment(dtype: np.dtype[Any]) -> int:
     return dtype.itemsize // 2 if dtype.kind == "c" else dtype.itemsize
 
 
 def _from_producer(obj: Any, never_copy: bool) -> Source | None:
     device, index = obj.__dlpack_device__()
-    if device == DLPACK_CUDA:
+    if device == _capsule.CUDA:
         return Source(None, obj, device=f"cuda:{index}")
-    capsule = _export(obj, never_copy)
+    capsule = _capsule.export(obj, never_copy)
     if capsule is None:
         return None
-    export = _Export(capsule)
+    content = _capsule.Content(capsule)
     try:
-        exported: Any = _Exported(capsule)
-        array = np.from_dlpack(exported)
+        exporter: Any = _capsule.Exporter(capsule)
+        array = np.from_dlpack(exporter)
     except (RuntimeError, BufferError, ValueError) as error:
-        if export.dtype in BEYOND_NUMPY:
+        if content.dtype in _capsule.BEYOND_NUMPY:
             return None
         raise BufferError(f"the DLPack tensor is malformed: {error}") from error
     source = _from_array(array, obj)
-    if export.legacy:  # says nothing of permission, so NumPy assumes the worst
+    if content.legacy:  # says nothing of permission, so NumPy assumes the worst
         source.facts &= ~Fact.READ_ONLY
     if _sources.is_immutable(type(obj)):
         source.facts |= Fact.READ_ONLY
-    if export.flags & FLAG_IS_COPIED:
+    if content.flags & _capsule.FLAG_IS_COPIED:
         source.facts |= Fact.PRODUCER_COPY
     return source
-
-
-def _export(obj: Any, never_copy: bool) -> object | None:
-    """The capsule of `obj`; None when it declines to export."""
-    keywords: dict[str, Any] = {"max_version": (1, 3)} if _versioned() else {}
-    if never_copy:
-        keywords["copy"] = False
-    try:
-        try:
-            capsule: object = obj.__dlpack__(**keywords)
-        except TypeError as error:
-            if type(error) is not TypeError:
-                raise
-            capsule = obj.__dlpack__()
-    except (BufferError, NotImplementedError):
-        return None
-    except TypeError as error:
-        if type(error) is TypeError:
-            raise
-        return None
-    return capsule
-
-
-def _versioned() -> bool:
-    return np.lib.NumpyVersion(np.__version__) >= "2.1.0"
 
 
 def _element_strides(array: Array, keep: bool) -> tuple[int, ...]:
@@ -243,8 +187,3 @@ def array(tensor: torch.Tensor, /) -> Array:
     """
     made: Array = tensor.detach().numpy()
     return made
-
-
-def shared_blocks() -> int:
-    """Not counted here: torch holds the arrays themselves."""
-    return 0

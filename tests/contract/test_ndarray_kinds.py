@@ -191,3 +191,23 @@ def test_other_element_types_are_refused_by_name(
 def test_a_dtype_does_not_make_them_numbers(kind: str) -> None:
     with pytest.raises(dlferry.UnsupportedInput):
         dlferry.asarray(UNSUPPORTED[kind](), dtype=torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("shape", "strides"),
+    [
+        ((3, 3), (2**61, 2**61)),
+        ((2, 2), (2**62, 2**62)),
+        ((2,), (-(2**62),)),
+        ((3,), (-(2**63) + 8,)),
+    ],
+)
+@pytest.mark.parametrize("copy", [None, False, True])
+def test_memory_that_cannot_exist_is_refused(
+    shape: tuple[int, ...], strides: tuple[int, ...], copy: bool | None
+) -> None:
+    # torch ends the process over some of these when they reach it through DLPack.
+    array = np.lib.stride_tricks.as_strided(np.zeros(4), shape, strides)
+    for convert in (dlferry.asarray, dlferry.from_dlpack):
+        with pytest.raises(BufferError, match="as_strided"):
+            convert(array, copy=copy)
