@@ -86,17 +86,17 @@ native: $(VENV)/.group-dev | $(LOGS)  ## Compile with warnings as errors, run th
 pytest: pytest-native pytest-fallback pytest-no-table  ## The suite three times: native, fallback, no exchange table
 
 pytest-native: export DLFERRY_NATIVE := on
-pytest-native: build $(VENV)/.group-dev | $(LOGS)
+pytest-native: build $(VENV)/.group-dev $(VENV)/.group-interop | $(LOGS)
 	DLFERRY_WHEEL=$$(ls build/wheel/*.whl) $(PYTEST) tests | tee $(LOGS)/$@.log
 
 pytest-fallback: export DLFERRY_NATIVE := off
-pytest-fallback: build $(VENV)/.group-dev | $(LOGS)
-	$(PYTEST) tests/contract | tee $(LOGS)/$@.log
+pytest-fallback: build $(VENV)/.group-dev $(VENV)/.group-interop | $(LOGS)
+	$(PYTEST) tests/contract tests/interop | tee $(LOGS)/$@.log
 
 pytest-no-table: export DLFERRY_NATIVE := on
 pytest-no-table: export DLFERRY_TEST_HIDE_EXCHANGE := 1
-pytest-no-table: build $(VENV)/.group-dev | $(LOGS)
-	$(PYTEST) tests/contract | tee $(LOGS)/$@.log
+pytest-no-table: build $(VENV)/.group-dev $(VENV)/.group-interop | $(LOGS)
+	$(PYTEST) tests/contract tests/interop | tee $(LOGS)/$@.log
 
 $(LOGS):
 	@mkdir -p $@

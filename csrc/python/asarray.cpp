@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cstring>
 #include <string>
 #include <utility>
@@ -9,96 +10,13 @@
 #include "python/exchange.h"
 #include "python/ingest.h"
 #include "python/mechanisms.h"
+#include "python/request.h"
+#include "python/sequence.h"
 
 namespace dlferry::python {
 namespace {
 
-constexpr Py_ssize_t kMostKeywords = 5;
-
-struct Call {
-  PyObject* const* args;
-  Py_ssize_t nargs;
-  PyObject* keywords;  // a tuple of names, or null
-
-  [[nodiscard]] PyObject* delegate(PyObject* general) const {
-    return PyObject_Vectorcall(general, args, static_cast<std::size_t>(nargs), keywords);
-  }
-};
-
-struct Request {
-  PyObject* dtype = Py_None;
-  CopyPolicy copy = CopyPolicy::kIfNeeded;
-  ReadOnlyPolicy readonly = ReadOnlyPolicy::kCopy;
-};
-
-bool is_name(PyObject* name, PyObject* interned) {
-  return name == interned || PyUnicode_Compare(name, interned) == 0;
-}
-
-bool equals(PyObject* text, const char* expected) {
-  return PyUnicode_CheckExact(text) != 0 && PyUnicode_CompareWithASCIIString(text, expected) == 0;
-}
-
-bool names_the_cpu(const Torch& torch, PyObject* device) {
-  if (device == Py_None || equals(device, "cpu")) return true;
-  if (Py_TYPE(device) != Py_TYPE(torch.cpu)) return false;
-  const int same = PyObject_RichCompareBool(device, torch.cpu, Py_EQ);
-  if (same < 0) PyErr_Clear();
-  return same == 1;
-}
-
-bool parse_copy(PyObject* value, CopyPolicy& copy) {
-  if (value == Py_None)
-    copy = CopyPolicy::kIfNeeded;
-  else if (value == Py_True)
-    copy = CopyPolicy::kAlways;
-  else if (value == Py_False)
-    copy = CopyPolicy::kNever;
-  else
-    return false;
-  return true;
-}
-
-bool parse_readonly(PyObject* value, ReadOnlyPolicy& readonly) {
-  if (equals(value, "copy"))
-    readonly = ReadOnlyPolicy::kCopy;
-  else if (equals(value, "share"))
-    readonly = ReadOnlyPolicy::kShare;
-  else if (equals(value, "error"))
-    readonly = ReadOnlyPolicy::kError;
-  else
-    return false;
-  return true;
-}
-
-enum class Signature { kAsarray, kFromDlpack };
-
-// False when the call wants something that the fast path does not do, or is wrong: the general
-// route knows which.
-bool parse(const Torch& torch, const Call& call, Signature signature, Request& request) {
-  if (call.nargs != 1) return false;
-  const Py_ssize_t count = call.keywords == nullptr ? 0 : PyTuple_GET_SIZE(call.keywords);
-  if (count > kMostKeywords) return false;
-  for (Py_ssize_t i = 0; i < count; ++i) {
-    PyObject* name = PyTuple_GET_ITEM(call.keywords, i);
-    PyObject* value = call.args[1 + i];
-    bool plain = false;
-    if (is_name(name, names().dtype)) {
-      request.dtype = value;
-      plain = signature == Signature::kAsarray;
-    } else if (is_name(name, names().copy)) {
-      plain = parse_copy(value, request.copy);
-    } else if (is_name(name, names().device)) {
-      plain = names_the_cpu(torch, value);
-    } else if (is_name(name, names().readonly)) {
-      plain = parse_readonly(value, request.readonly);
-    } else if (is_name(name, names().requires_grad)) {
-      plain = signature == Signature::kAsarray && (value == Py_None || value == Py_False);
-    }
-    if (!plain) return false;
-  }
-  return true;
-}
+std::atomic<int> guards{0};
 
 bool is_host(const View& view) noexcept { return view.device.device_type != dlpack::kCUDA; }
 
@@ -151,7 +69,8 @@ PyObject* convert(const Torch& torch, const Call& call, const Request& request, 
     if (!add_mapped_file(object, request, source)) return nullptr;
     const Plan plan = decide(source.facts, request.copy, request.readonly);
     if (plan.action == Action::kShare) return share(torch, source);
-    if (plan.action == Action::kCopy) return copy(torch, source, *dtype);
+    const bool guarded = plan.implicit && guards.load(std::memory_order_relaxed) != 0;
+    if (plan.action == Action::kCopy && !guarded) return copy(torch, source, *dtype);
     source.facts = memory;
   }
   return delegate(call, general, source);
@@ -170,10 +89,14 @@ PyObject* convert_or_delegate(const Torch& torch, const Call& call, Signature si
   const bool is_asarray = signature == Signature::kAsarray;
   PyObject* general = is_asarray ? installed().asarray : installed().from_dlpack;
   Request request;
-  if (parse(torch, call, signature, request) && is_plain(torch, call.args[0])) {
-    return convert(torch, call, request, general);
+  if (!parse(torch, call, signature, request)) return call.delegate(general);
+  if (is_asarray && is_plain_sequence(call.args[0])) {
+    if (request.copy == CopyPolicy::kNever) return call.delegate(general);
+    PyObject* made = tensor_of_sequence(torch, call.args[0], {request.dtype, request.on_cpu});
+    return made != nullptr || PyErr_Occurred() != nullptr ? made : call.delegate(general);
   }
-  return call.delegate(general);
+  return is_plain(torch, call.args[0]) ? convert(torch, call, request, general)
+                                       : call.delegate(general);
 }
 
 PyObject* asarray(PyObject*, PyObject* const* args, Py_ssize_t nargs, PyObject* keywords) {
@@ -243,6 +166,20 @@ PyObject* to_numpy(PyObject*, PyObject* const* args, Py_ssize_t nargs, PyObject*
   return Call{args, nargs, keywords}.delegate(installed().to_numpy);
 }
 
+PyObject* stack(PyObject*, PyObject* const* args, Py_ssize_t nargs, PyObject* keywords) {
+  const Call call{args, nargs, keywords};
+  const Torch* const torch = python::torch();
+  if (torch == nullptr) return nullptr;
+  Request request;
+  if (parse(*torch, call, Signature::kStack, request) &&
+      (PyList_CheckExact(args[0]) || PyTuple_CheckExact(args[0]))) {
+    PyObject* made =
+        stack_of_sequence(*torch, args[0], {request.dtype, request.on_cpu}, request.out);
+    if (made != nullptr || PyErr_Occurred() != nullptr) return made;
+  }
+  return call.delegate(installed().stack);
+}
+
 PyCFunction raw(PyObject* (*function)(PyObject*, PyObject* const*, Py_ssize_t, PyObject*)) {
   return reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(function));
 }
@@ -259,10 +196,14 @@ PyMethodDef* hot_functions() noexcept {
        "from_dlpack($module, x, /, *, device=None, copy=None, readonly='copy')\n--\n\n"},
       {"to_numpy", raw(&to_numpy), kFlags,
        "to_numpy($module, x, /, *, dtype=None, copy=None, out=None)\n--\n\n"},
+      {"stack", raw(&stack), kFlags,
+       "stack($module, arrays, /, *, dtype=None, device=None, out=None)\n--\n\n"},
       {nullptr, nullptr, 0, nullptr},
   };
   return methods;
 }
+
+void watch_copies(int change) noexcept { guards.fetch_add(change, std::memory_order_relaxed); }
 
 bool document(const char* name, const char* text) {
   for (PyMethodDef* method = hot_functions(); method->ml_name != nullptr; ++method) {

@@ -8,8 +8,12 @@
 
 namespace dlferry::python {
 
-// `asarray`, `from_dlpack` and `to_numpy`, null-terminated, for PyModule_AddFunctions.
+// `asarray`, `from_dlpack`, `to_numpy` and `stack`, null-terminated, for PyModule_AddFunctions.
 [[nodiscard]] PyMethodDef* hot_functions() noexcept;
+
+// Counts the copy guards in force, in any thread or task. While there is one, implicit copies go
+// the general route, which knows whose it is.
+void watch_copies(int change) noexcept;
 
 // Appends the docstring, which is written once, in Python, to a function's text signature.
 // False when there is no such function.

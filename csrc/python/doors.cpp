@@ -31,6 +31,11 @@ const Torch* resolve() {
   found->numpy = keep(dict.get(), "numpy");
   found->untyped_storage = keep(dict.get(), "untyped_storage");
   found->resizable = keep(dict.get(), "resizable");
+  found->new_empty = keep(dict.get(), "new_empty");
+  found->mode_count = keep(dict.get(), "mode_count");
+  found->get_default_dtype = keep(dict.get(), "get_default_dtype");
+  found->increment_version = keep(dict.get(), "increment_version");
+  found->forward_ad = keep(dict.get(), "forward_ad");
   PyObject* capsule = keep(dict.get(), "exchange_table");
   PyObject* dtypes = keep(dict.get(), "dtypes");
   if (PyErr_Occurred() != nullptr) return nullptr;
@@ -88,9 +93,12 @@ bool intern_names() {
   made.dlpack_version = Py_BuildValue("(ii)", dlpack::kMajorVersion, dlpack::kMinorVersion);
   made.for_version = PyTuple_Pack(1, made.max_version);
   made.for_version_and_copy = PyTuple_Pack(2, made.max_version, made.copy);
+  made.for_dtype = PyTuple_Pack(1, made.dtype);
+  made.for_device = PyTuple_Pack(1, made.device);
   made.for_dtype_and_device = PyTuple_Pack(2, made.dtype, made.device);
   return made.dlpack_version != nullptr && made.for_version != nullptr &&
-         made.for_version_and_copy != nullptr && made.for_dtype_and_device != nullptr;
+         made.for_version_and_copy != nullptr && made.for_dtype != nullptr &&
+         made.for_device != nullptr && made.for_dtype_and_device != nullptr;
 }
 
 }  // namespace dlferry::python

@@ -18,8 +18,12 @@ struct Installed {
   PyObject* asarray = nullptr;      // the general routes, for whatever the fast paths do not take
   PyObject* from_dlpack = nullptr;
   PyObject* to_numpy = nullptr;
+  PyObject* stack = nullptr;
   PyObject* is_mapped_file = nullptr;  // (read-only array) -> bool
   PyObject* is_immutable = nullptr;    // (type) -> bool: arrays that no DLPack flag protects
+  PyObject* leaf = nullptr;            // (item of a sequence, dtype) -> tensor or None
+  PyObject* promoted = nullptr;        // (dtypes) -> dtype
+  PyObject* float_limit = nullptr;     // (dtype) -> float, the smallest magnitude that overflows
 };
 [[nodiscard]] Installed& installed() noexcept;
 
@@ -41,7 +45,12 @@ struct Torch {
   PyObject* detach;
   PyObject* numpy;
   PyObject* untyped_storage;
-  PyObject* resizable;  // of UntypedStorage
+  PyObject* resizable;   // of UntypedStorage
+  PyObject* new_empty;   // Tensor's, unbound
+  PyObject* mode_count;  // () -> int, the function modes that are active; None where unknown
+  PyObject* get_default_dtype;
+  PyObject* increment_version;  // (tensor): tells autograd that its elements have changed
+  PyObject* forward_ad;         // the module, whose `_current_level` is -1 outside `dual_level`
 };
 [[nodiscard]] const Torch* torch();
 
@@ -49,15 +58,17 @@ struct Torch {
 [[nodiscard]] std::optional<DType> dtype_from_torch(const Torch& torch, PyObject* dtype) noexcept;
 
 // Interned attribute and keyword names, as X(member, text).
-#define DLFERRY_NAMES(X)            \
-  X(dtype, "dtype")                 \
-  X(device, "device")               \
-  X(copy, "copy")                   \
-  X(requires_grad, "requires_grad") \
-  X(readonly, "readonly")           \
-  X(data_ptr, "data_ptr")           \
-  X(dlpack, "__dlpack__")           \
-  X(max_version, "max_version")     \
+#define DLFERRY_NAMES(X)             \
+  X(dtype, "dtype")                  \
+  X(device, "device")                \
+  X(copy, "copy")                    \
+  X(requires_grad, "requires_grad")  \
+  X(readonly, "readonly")            \
+  X(out, "out")                      \
+  X(data_ptr, "data_ptr")            \
+  X(current_level, "_current_level") \
+  X(dlpack, "__dlpack__")            \
+  X(max_version, "max_version")      \
   X(exchange_api, "__dlpack_c_exchange_api__")
 
 struct Names {
@@ -69,6 +80,8 @@ struct Names {
   PyObject* dlpack_version = nullptr;
   PyObject* for_version = nullptr;
   PyObject* for_version_and_copy = nullptr;
+  PyObject* for_dtype = nullptr;
+  PyObject* for_device = nullptr;
   PyObject* for_dtype_and_device = nullptr;
 };
 [[nodiscard]] const Names& names() noexcept;

@@ -7,12 +7,16 @@
 
 #include "python/numpy_api.h"
 #include "tensor/host_copy.h"
+#include "tensor/pages.h"
 
 namespace dlferry::python {
 namespace {
 
 // Below this many bytes a copy takes less time than giving the GIL away and getting it back.
 constexpr std::int64_t kCopyUnderGil = 64 << 10;
+
+// The last minor version of DLPack in which null strides mean C-contiguous.
+constexpr std::uint32_t kMinorWithoutStrides = 1;
 
 // What a shared tensor holds: the managed tensor that torch was given, the owner behind it, and the
 // shape and strides, all in one allocation. `Managed` is the versioned or the legacy record.
@@ -30,10 +34,11 @@ struct Block {
     std::free(block);
   }
 
-  // Null with MemoryError set.
-  [[nodiscard]] static Block* make(const View& view) {
+  // Null with MemoryError set. Strides of C-contiguous memory are left to torch, which works them
+  // out for less than it checks ours: an older minor version of DLPack allows that.
+  [[nodiscard]] static Block* make(const View& view, bool contiguous = false) {
     const auto ndim = static_cast<std::size_t>(view.ndim);
-    void* memory = std::malloc(sizeof(Block) + 2 * ndim * sizeof(std::int64_t));
+    void* memory = std::malloc(sizeof(Block) + (contiguous ? 1 : 2) * ndim * sizeof(std::int64_t));
     if (memory == nullptr) {
       PyErr_NoMemory();
       return nullptr;
@@ -42,9 +47,9 @@ struct Block {
     block->managed.manager_ctx = block;
     block->managed.deleter = &Block::release;
     std::int64_t* shape = block->shape();
-    std::int64_t* strides = shape + view.ndim;
+    std::int64_t* strides = contiguous ? nullptr : shape + view.ndim;
     for (int axis = 0; axis < view.ndim; ++axis) shape[axis] = view.shape[axis];
-    element_strides(view, /*keep=*/true, strides);
+    if (!contiguous) element_strides(view, /*keep=*/true, strides);
     dlpack::Tensor& tensor = block->managed.dl_tensor;
     // Pinned and managed memory is host memory to torch, which refuses its own device types.
     const bool cuda = view.device.device_type == dlpack::kCUDA;
@@ -107,15 +112,23 @@ std::optional<std::byte*> data_of(const Torch& torch, PyObject* tensor) {
   return static_cast<std::byte*>(data);
 }
 
-Ref empty_strided(const Torch& torch, const View& like, const std::int64_t* strides, DType dtype) {
+}  // namespace
+
+Ref empty_strided(const Torch& torch, const View& like, const std::int64_t* strides,
+                  std::optional<DType> dtype, bool on_cpu) {
   const Ref shape = tuple_of(like.shape, like.ndim);
   const Ref steps = shape ? tuple_of(strides, like.ndim) : Ref();
   if (!steps) return {};
-  PyObject* args[] = {nullptr, shape.get(), steps.get(),
-                      torch.dtypes[static_cast<std::size_t>(dtype)], torch.cpu};
+  PyObject* args[] = {nullptr, shape.get(), steps.get(), nullptr, nullptr};
+  PyObject** next = args + 3;
+  if (dtype) *next++ = torch.dtypes[static_cast<std::size_t>(*dtype)];
+  if (on_cpu) *next++ = torch.cpu;
+  PyObject* const keywords = dtype && on_cpu ? names().for_dtype_and_device
+                             : dtype         ? names().for_dtype
+                             : on_cpu        ? names().for_device
+                                             : nullptr;
   Ref tensor = Ref::steal(PyObject_Vectorcall(torch.empty_strided, args + 1,
-                                              2 | PY_VECTORCALL_ARGUMENTS_OFFSET,
-                                              names().for_dtype_and_device));
+                                              2 | PY_VECTORCALL_ARGUMENTS_OFFSET, keywords));
   if (tensor && Py_TYPE(tensor.get()) != torch.tensor) {
     PyErr_SetString(PyExc_BufferError,
                     "torch does not make ordinary tensors at present (a fake tensor or functional "
@@ -125,14 +138,13 @@ Ref empty_strided(const Torch& torch, const View& like, const std::int64_t* stri
   return tensor;
 }
 
-}  // namespace
-
 PyObject* share(const Torch& torch, Source& source) {
   if (!source.owner.claim()) return nullptr;
   if (torch.table == nullptr) return share_by_capsule(torch, source);
-  VersionedBlock* block = VersionedBlock::make(source.view);
+  VersionedBlock* block = VersionedBlock::make(source.view, source.contiguous);
   if (block == nullptr) return nullptr;
-  block->managed.version = {dlpack::kMajorVersion, dlpack::kMinorVersion};
+  block->managed.version = {dlpack::kMajorVersion,
+                            source.contiguous ? kMinorWithoutStrides : dlpack::kMinorVersion};
   block->owner = std::move(source.owner);
   void* tensor = nullptr;
   if (torch.table->managed_tensor_to_py_object_no_sync(&block->managed, &tensor) == 0) {
@@ -142,28 +154,19 @@ PyObject* share(const Torch& torch, Source& source) {
   return nullptr;
 }
 
-PyObject* copy(const Torch& torch, Source& source, DType dtype) {
-  std::array<std::int64_t, kMaxDims> strides;
-  element_strides(source.view, is_dense(source.view), strides.data());
-  Ref tensor = empty_strided(torch, source.view, strides.data(), dtype);
-  if (!tensor || !source.owner.claim()) return nullptr;
-  return copy_into(torch, source.view, tensor.get(), strides.data(), dtype) ? tensor.release()
-                                                                            : nullptr;
-}
+namespace {
 
-bool copy_into(const Torch& torch, const View& source, PyObject* tensor,
-               const std::int64_t* strides, DType dtype) {
-  const auto data = data_of(torch, tensor);
-  if (!data) return false;
+// Copies into fresh memory of dense `strides` (in elements), without the GIL when it is much.
+void copy_elements(std::byte* data, const std::int64_t* strides, DType dtype, const View& source) {
   std::array<std::int64_t, kMaxDims> bytes;
-  const auto size = static_cast<std::int64_t>(item_size(dtype));
   for (std::size_t axis = 0; axis < static_cast<std::size_t>(source.ndim); ++axis) {
-    bytes[axis] = strides[axis] * size;
+    bytes[axis] = strides[axis] << info(dtype).log2_size;
   }
-  View destination{*data, source.shape, bytes.data(), source.ndim, dtype, false, {}};
-  if (element_count(source) * size < kCopyUnderGil) {
+  View destination{data, source.shape, bytes.data(), source.ndim, dtype, false, {}};
+  const std::int64_t size = element_count(source) << info(dtype).log2_size;
+  if (size < kCopyUnderGil) {
     host_copy(destination, source);
-    return true;
+    return;
   }
   // Without the GIL another thread may give the source array a new shape, and free this one.
   std::array<std::int64_t, kMaxDims> shape;
@@ -174,9 +177,22 @@ bool copy_into(const Torch& torch, const View& source, PyObject* tensor,
   from.shape = destination.shape = shape.data();
   from.strides = steps.data();
   PyThreadState* state = PyEval_SaveThread();
+  prepare_pages(data, static_cast<std::size_t>(size));
   host_copy(destination, from);
   PyEval_RestoreThread(state);
-  return true;
+}
+
+}  // namespace
+
+PyObject* copy(const Torch& torch, Source& source, DType dtype) {
+  std::array<std::int64_t, kMaxDims> strides;
+  element_strides(source.view, is_dense(source.view), strides.data());
+  Ref tensor = empty_strided(torch, source.view, strides.data(), dtype, /*on_cpu=*/true);
+  if (!tensor) return nullptr;
+  const auto data = data_of(torch, tensor.get());
+  if (!data || !source.owner.claim()) return nullptr;
+  copy_elements(*data, strides.data(), dtype, source.view);
+  return tensor.release();
 }
 
 bool look(const Torch& torch, PyObject* tensor, TensorView& out) {
@@ -199,6 +215,29 @@ bool look(const Torch& torch, PyObject* tensor, TensorView& out) {
               false,
               seen.device};
   return true;
+}
+
+namespace {
+
+// Unless a question about the tensor is answered with False, it is not plain.
+bool is_false(PyObject* answer) noexcept {
+  const Ref held = Ref::steal(answer);
+  if (answer == nullptr) PyErr_Clear();
+  return answer == Py_False;
+}
+
+}  // namespace
+
+bool look_plain(const Torch& torch, PyObject* tensor, TensorView& out) {
+  if (torch.table == nullptr || Py_TYPE(tensor) != torch.tensor) return false;
+  if (!look(torch, tensor, out)) {
+    PyErr_Clear();
+    return false;
+  }
+  return out.view.device.device_type == dlpack::kCPU && unreachable_reason(out.view) == nullptr &&
+         is_false(PyObject_GetAttr(tensor, names().requires_grad)) &&
+         is_false(PyObject_CallOneArg(torch.is_neg, tensor)) &&
+         (!is_complex(out.view.dtype) || is_false(PyObject_CallOneArg(torch.is_conj, tensor)));
 }
 
 }  // namespace dlferry::python

@@ -6,6 +6,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 
 #include "python/doors.h"
 #include "python/source.h"
@@ -20,10 +21,10 @@ namespace dlferry::python {
 // dense source. Releases the GIL while copying much.
 [[nodiscard]] PyObject* copy(const Torch& torch, Source& source, DType dtype);
 
-// Writes the elements of `source` into a tensor of its shape, of the given strides (in elements)
-// and dtype. Releases the GIL while copying much.
-[[nodiscard]] bool copy_into(const Torch& torch, const View& source, PyObject* tensor,
-                             const std::int64_t* strides, DType dtype);
+// Ordinary, uninitialised memory: a tensor of the shape of `like`, with strides in elements.
+// Without a dtype or the CPU it has torch's default dtype or lies on torch's default device.
+[[nodiscard]] Ref empty_strided(const Torch& torch, const View& like, const std::int64_t* strides,
+                                std::optional<DType> dtype, bool on_cpu);
 
 // A borrowed look at a plain tensor; valid while the tensor is not touched. Needs the table.
 struct TensorView {
@@ -31,6 +32,10 @@ struct TensorView {
   std::array<std::int64_t, kMaxDims> strides;
 };
 [[nodiscard]] bool look(const Torch& torch, PyObject* tensor, TensorView& out);
+
+// The same for a tensor that is nothing but its memory: exactly a torch.Tensor on the host, without
+// grad, conj and neg bits. False for any other, and then without an error.
+[[nodiscard]] bool look_plain(const Torch& torch, PyObject* tensor, TensorView& out);
 
 // An ndarray on the memory of a plain CPU tensor without conj and neg bits, of a dtype that NumPy
 // has. Null without an error for a tensor that requires grad and must be detached first. It owns

@@ -117,6 +117,10 @@ void ingest_ndarray(PyArrayObject* array, Source& source) noexcept {
   if (!dtype) return;
   source.has_dtype = true;
   view.dtype = *dtype;
+  if (PyArray_ISCARRAY(array)) {  // aligned, writable, C-contiguous, in native byte order
+    source.contiguous = true;
+    return;
+  }
   view.swapped = !PyArray_ISNOTSWAPPED(array);
   source.facts = layout_facts(view);
   if (!PyArray_ISWRITEABLE(array)) source.facts |= kReadOnly;
@@ -158,7 +162,7 @@ Ingest ingest_managed(dlpack::ManagedTensorVersioned* managed, Source& source) {
 Ingest ingest(PyObject* object, bool never_copy, Source& source) {
   if (PyArray_Check(object)) {
     ingest_ndarray(reinterpret_cast<PyArrayObject*>(object), source);
-    if (!source.has_dtype) return Ingest::kTaken;
+    if (!source.has_dtype || source.contiguous) return Ingest::kTaken;
     // NumPy lets its users describe memory that cannot be; torch ends the process over some of it.
     const char* reason = unreachable_reason(source.view);
     if (reason == nullptr) return Ingest::kTaken;

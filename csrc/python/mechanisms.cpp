@@ -9,7 +9,7 @@
 #include "python/asarray.h"
 #include "python/exchange.h"
 #include "python/ingest.h"
-#include "tensor/host_copy.h"
+#include "tensor/workers.h"
 
 namespace py = pybind11;
 
@@ -100,11 +100,14 @@ py::tuple decide_policy(Facts facts, std::optional<bool> copy, const std::string
 PyObject* immortal(const py::object& object) { return py::object(object).release().ptr(); }
 
 void install(const py::object& torch_names, const py::object& asarray,
-             const py::object& from_dlpack, const py::object& to_numpy,
-             const py::object& is_mapped_file, const py::object& is_immutable) {
-  installed() = {immortal(torch_names), immortal(asarray),        immortal(from_dlpack),
-                 immortal(to_numpy),    immortal(is_mapped_file), immortal(is_immutable)};
-  for (const py::object& function : {asarray, from_dlpack, to_numpy}) {
+             const py::object& from_dlpack, const py::object& to_numpy, const py::object& stack,
+             const py::object& is_mapped_file, const py::object& is_immutable,
+             const py::object& leaf, const py::object& promoted, const py::object& float_limit) {
+  installed() = {immortal(torch_names),  immortal(asarray), immortal(from_dlpack),
+                 immortal(to_numpy),     immortal(stack),   immortal(is_mapped_file),
+                 immortal(is_immutable), immortal(leaf),    immortal(promoted),
+                 immortal(float_limit)};
+  for (const py::object& function : {asarray, from_dlpack, to_numpy, stack}) {
     const auto name = function.attr("__name__").cast<std::string>();
     const auto text = py::module_::import("inspect").attr("getdoc")(function).cast<std::string>();
     if (!document(name.c_str(), text.c_str())) throw py::value_error("no builtin named " + name);
@@ -136,8 +139,10 @@ void bind_mechanisms(py::module_& module) {
       .def_property_readonly("facts", facts, "What is known of the memory, as bits of `Fact`.")
       .def_readonly("origin", &Found::origin, "The object that the memory was found in.");
   module.def("install", &install, py::kw_only(), py::arg("torch_names"), py::arg("asarray"),
-             py::arg("from_dlpack"), py::arg("to_numpy"), py::arg("is_mapped_file"),
-             py::arg("is_immutable"), "Give the core the Python callables that it needs.");
+             py::arg("from_dlpack"), py::arg("to_numpy"), py::arg("stack"),
+             py::arg("is_mapped_file"), py::arg("is_immutable"), py::arg("leaf"),
+             py::arg("promoted"), py::arg("float_limit"),
+             "Give the core the Python callables that it needs.");
   module.def("ingest", &ingest_object, py::arg("obj"), py::arg("never_copy"), py::pos_only(),
              "The memory of an ndarray, capsule or DLPack object; None for anything else.");
   module.def(
@@ -158,6 +163,11 @@ void bind_mechanisms(py::module_& module) {
       },
       py::arg("tensor"), py::pos_only(),
       "An ndarray on a plain CPU tensor's memory, which it keeps from being resized.");
+  module.def("set_worker_count", &set_worker_count, py::arg("count"), py::pos_only(),
+             "How many threads share a large copy; 0 for as many as there are processors.");
+  module.def("worker_count", &worker_count, "How many threads share a large copy.");
+  module.def("watch_copies", &watch_copies, py::arg("change"), py::pos_only(),
+             "Count the copy guards in force.");
   module.def("decide", &decide_policy, py::arg("facts"), py::arg("copy"), py::arg("readonly"),
              py::pos_only(), "Share, copy or refuse: (action, reasons, implicit).");
 }

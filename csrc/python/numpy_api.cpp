@@ -1,6 +1,8 @@
 #define DLFERRY_IMPORT_NUMPY
 #include "python/numpy_api.h"
 
+#include <array>
+#include <iterator>
 #include <string_view>
 
 namespace dlferry::python {
@@ -30,9 +32,39 @@ constexpr DType integer() {
   return kIntegers[kUnsigned][kLog2];
 }
 
+struct ScalarType {
+  PyTypeObject* type;  // NumPy's: it lives as long as the process
+  DType dtype;
+};
+
+constexpr int kScalarTypes[] = {NPY_BOOL,   NPY_BYTE,     NPY_UBYTE,     NPY_SHORT,
+                                NPY_USHORT, NPY_INT,      NPY_UINT,      NPY_LONG,
+                                NPY_ULONG,  NPY_LONGLONG, NPY_ULONGLONG, NPY_HALF,
+                                NPY_FLOAT,  NPY_DOUBLE,   NPY_CFLOAT,    NPY_CDOUBLE};
+std::array<ScalarType, std::size(kScalarTypes)> scalar_types;
+
+void find_scalar_types() noexcept {
+  for (std::size_t i = 0; i < scalar_types.size(); ++i) {
+    PyArray_Descr* descr = PyArray_DescrFromType(kScalarTypes[i]);
+    scalar_types[i] = {descr->typeobj, *dtype_from_numpy(descr)};
+    Py_DECREF(descr);
+  }
+}
+
 }  // namespace
 
-bool import_numpy() { return _import_array() >= 0; }
+bool import_numpy() {
+  if (_import_array() < 0) return false;
+  find_scalar_types();
+  return true;
+}
+
+std::optional<DType> dtype_from_scalar(PyObject* object) noexcept {
+  for (const ScalarType& known : scalar_types) {
+    if (Py_TYPE(object) == known.type) return known.dtype;
+  }
+  return std::nullopt;
+}
 
 std::optional<DType> dtype_from_numpy(PyArray_Descr* descr) noexcept {
   switch (descr->type_num) {

@@ -35,6 +35,10 @@ class Ref {
 
 // Drops a reference while an error may be set: what runs then must not see or lose the error.
 inline void drop_keeping_error(PyObject* object) noexcept {
+  if (PyErr_Occurred() == nullptr) {
+    Py_XDECREF(object);
+    return;
+  }
   PyObject *type, *value, *traceback;
   PyErr_Fetch(&type, &value, &traceback);
   Py_XDECREF(object);

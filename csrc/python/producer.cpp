@@ -1,5 +1,6 @@
 // ingest_producer: objects that export themselves, by the C exchange table or by `__dlpack__`.
 #include <array>
+#include <string_view>
 
 #include "python/doors.h"
 #include "python/ingest.h"
@@ -45,14 +46,30 @@ bool producer_of(PyTypeObject* type, Producer& out) {
   return true;
 }
 
+// Whether the error set is XLA's way to say that something is not supported.
+bool is_xla_unimplemented() {
+  if (PyErr_Occurred() == PyExc_RuntimeError || PyErr_ExceptionMatches(PyExc_RuntimeError) == 0) {
+    return false;
+  }
+  PyObject *type, *value, *traceback;
+  PyErr_Fetch(&type, &value, &traceback);
+  const Ref text = Ref::steal(value == nullptr ? nullptr : PyObject_Str(value));
+  const char* words = text ? PyUnicode_AsUTF8(text.get()) : nullptr;
+  constexpr std::string_view kStatus = "UNIMPLEMENTED:";
+  const bool found = words != nullptr && std::string_view(words).starts_with(kStatus);
+  PyErr_Restore(type, value, traceback);
+  return found;
+}
+
 // A producer says "not like this": by the two classes the protocol names, or by a subclass of
-// TypeError of its own. A bare TypeError is about the call, and not clear.
+// TypeError of its own, or as XLA does. A bare TypeError is about the call, and not clear.
 bool declines() {
   if (PyErr_ExceptionMatches(PyExc_BufferError) != 0 ||
       PyErr_ExceptionMatches(PyExc_NotImplementedError) != 0) {
     return true;
   }
-  return PyErr_ExceptionMatches(PyExc_TypeError) != 0 && PyErr_Occurred() != PyExc_TypeError;
+  if (PyErr_ExceptionMatches(PyExc_TypeError) != 0) return PyErr_Occurred() != PyExc_TypeError;
+  return is_xla_unimplemented();
 }
 
 // `__dlpack__` with the keywords of DLPack 1.x, then without. Null without an error: declined.

@@ -32,17 +32,7 @@ Owner Owner::of(dlpack::ManagedTensorVersioned* tensor) noexcept {
 
 Owner Owner::of_capsule(Ref capsule) noexcept { return {Kind::kCapsule, capsule.release()}; }
 
-Owner::Owner(Owner&& other) noexcept
-    : kind_(std::exchange(other.kind_, Kind::kNone)),
-      pointer_(std::exchange(other.pointer_, nullptr)) {}
-
-Owner& Owner::operator=(Owner&& other) noexcept {
-  std::swap(kind_, other.kind_);
-  std::swap(pointer_, other.pointer_);
-  return *this;
-}
-
-Owner::~Owner() {
+void Owner::release() noexcept {
   switch (kind_) {
     case Kind::kNone:
       return;
@@ -84,6 +74,7 @@ bool Owner::claim() {
 Source::Source(Source&& other) noexcept
     : view(other.view),
       facts(other.facts),
+      contiguous(other.contiguous),
       has_dtype(other.has_dtype),
       owner(std::move(other.owner)),
       shape(other.shape),

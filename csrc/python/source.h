@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <utility>
 
 #include "python/object.h"
 #include "tensor/plan.h"
@@ -20,9 +21,16 @@ class Owner {
   [[nodiscard]] static Owner of(dlpack::ManagedTensor* tensor) noexcept;
   [[nodiscard]] static Owner of(dlpack::ManagedTensorVersioned* tensor) noexcept;
   [[nodiscard]] static Owner of_capsule(Ref capsule) noexcept;  // unclaimed: still the producer's
-  Owner(Owner&& other) noexcept;
-  Owner& operator=(Owner&& other) noexcept;
-  ~Owner();
+  Owner(Owner&& other) noexcept
+      : kind_(std::exchange(other.kind_, Kind::kNone)), pointer_(other.pointer_) {}
+  Owner& operator=(Owner&& other) noexcept {
+    std::swap(kind_, other.kind_);
+    std::swap(pointer_, other.pointer_);
+    return *this;
+  }
+  ~Owner() {
+    if (kind_ != Kind::kNone) release();
+  }
 
   // Consumes the capsule, if the owner is one, and owns its tensor from now on. Until then a
   // refusal leaves the capsule as it was. BufferError when another consumer came first.
@@ -32,6 +40,8 @@ class Owner {
   enum class Kind : std::uint8_t { kNone, kObject, kCapsule, kManaged, kManagedVersioned };
   Owner(Kind kind, void* pointer) noexcept : kind_(kind), pointer_(pointer) {}
   Kind kind_ = Kind::kNone;
+  void release() noexcept;
+
   void* pointer_ = nullptr;
 };
 
@@ -42,7 +52,8 @@ struct Source {
   Source& operator=(Source&&) = delete;
 
   View view;
-  Facts facts = 0;         // of the memory; dtype and device are the request's affair
+  Facts facts = 0;          // of the memory; dtype and device are the request's affair
+  bool contiguous = false;  // known to be C-contiguous: torch may work the strides out
   bool has_dtype = false;  // false: torch has no dtype for these elements, `view` is not to be used
   Owner owner;
   // Back `view.shape` and `view.strides` where nothing else keeps them: an array's own may change

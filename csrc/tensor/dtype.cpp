@@ -71,4 +71,9 @@ bool is_complex(DType dtype) noexcept {
   return dtype == DType::kComplex32 || dtype == DType::kComplex64 || dtype == DType::kComplex128;
 }
 
+DType complex_partner(DType dtype) noexcept {
+  if (dtype == DType::kFloat64) return DType::kComplex128;
+  return dtype == DType::kFloat16 ? DType::kComplex32 : DType::kComplex64;
+}
+
 }  // namespace dlferry

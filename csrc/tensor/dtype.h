@@ -62,4 +62,7 @@ struct DTypeInfo {
 [[nodiscard]] bool is_floating(DType dtype) noexcept;  // real floating point, 8 to 64 bits
 [[nodiscard]] bool is_complex(DType dtype) noexcept;
 
+// The complex dtype of a real floating point one, as torch pairs them.
+[[nodiscard]] DType complex_partner(DType dtype) noexcept;
+
 }  // namespace dlferry

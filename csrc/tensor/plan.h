@@ -25,8 +25,9 @@ enum Fact : Facts {
   kSequence = 1U << 9U,       // no array memory at all
   kProducerCopy = 1U << 10U,  // the memory is a copy that the producer made for this exchange
   kMappedFile = 1U << 11U,    // with kReadOnly: the pages of a file
+  kChunks = 1U << 12U,        // several blocks of memory
 };
-inline constexpr Facts kAllFacts = (1U << 12U) - 1U;
+inline constexpr Facts kAllFacts = (1U << 13U) - 1U;
 
 enum class CopyPolicy : std::uint8_t { kNever, kIfNeeded, kAlways };
 enum class ReadOnlyPolicy : std::uint8_t { kCopy, kShare, kError };

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
-from dlferry import _convert, _native, _sources, _to_numpy, _torch
+from dlferry import _convert, _native, _numbers, _sequence, _sources, _stack, _to_numpy, _torch
 from dlferry._config import show_config
 from dlferry._errors import CopyRequired, CudaError, DriverUnavailable, UnsupportedInput
+from dlferry._explain import Plan, explain
+from dlferry._guard import copy_guard
+from dlferry._threads import configure as _configure_threads
 from dlferry._version import __version__
 
 __all__ = [
     "CopyRequired",
     "CudaError",
     "DriverUnavailable",
+    "Plan",
     "UnsupportedInput",
     "__version__",
     "asarray",
+    "copy_guard",
+    "explain",
     "from_dlpack",
     "show_config",
+    "stack",
     "to_numpy",
 ]
 
 asarray = _convert.asarray
 from_dlpack = _convert.from_dlpack
 to_numpy = _to_numpy.to_numpy
+stack = _stack.stack
 
 if _native.NATIVE:
     _native.core.install(
@@ -29,13 +37,20 @@ if _native.NATIVE:
         asarray=_convert.asarray,
         from_dlpack=_convert.from_dlpack,
         to_numpy=_to_numpy.to_numpy,
+        stack=_stack.stack,
         is_mapped_file=_sources.is_mapped_file,
         is_immutable=_sources.is_immutable,
+        leaf=_convert.leaf,
+        promoted=_sequence.promoted,
+        float_limit=_numbers.float_limit,
     )
     # The builtins themselves: a Python function in front would cost more than what they do.
     asarray = _native.core.asarray
     from_dlpack = _native.core.from_dlpack
     to_numpy = _native.core.to_numpy
+    stack = _native.core.stack
+
+_configure_threads()
 
 
 def __dir__() -> list[str]:

@@ -65,10 +65,12 @@ def export(obj: Any, never_copy: bool) -> object | None:
             capsule = obj.__dlpack__()
     except (BufferError, NotImplementedError):
         return None
-    except TypeError as error:
-        if type(error) is TypeError:
-            raise
-        return None
+    except (TypeError, RuntimeError) as error:
+        own = type(error) not in (TypeError, RuntimeError)
+        # A TypeError of the producer's own, or how XLA says that something is not supported.
+        if own and (isinstance(error, TypeError) or str(error).startswith("UNIMPLEMENTED:")):
+            return None
+        raise
     return capsule
 
 

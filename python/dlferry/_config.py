@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dlferry._native import NATIVE, REASON
+from dlferry._native import NATIVE, REASON, core
 from dlferry._version import __version__
 
 
@@ -17,8 +17,9 @@ def show_config() -> dict[str, Any]:
 
     Returns:
         A dict with ``dlferry``, ``python``, ``numpy`` and ``torch`` (versions; ``torch`` is None
-        until it is imported), ``platform``, ``native`` (whether the native core serves) and
-        ``native_reason`` (why it does not, else None).
+        until it is imported), ``platform``, ``native`` (whether the native core serves),
+        ``native_reason`` (why it does not, else None) and ``threads`` (that share a large copy;
+        None where copies are torch's own).
 
     Example:
         >>> import dlferry
@@ -34,4 +35,5 @@ def show_config() -> dict[str, Any]:
         "platform": platform.platform(),
         "native": NATIVE,
         "native_reason": REASON,
+        "threads": core.worker_count() if NATIVE else None,
     }

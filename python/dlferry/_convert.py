@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from dlferry import _sequence, _sources, _torch
+from dlferry import _decide, _gather, _sequence, _torch
 from dlferry._errors import UnsupportedInput
 from dlferry._ingest import Found, Request, checked_request, described, ingested
 from dlferry._native import core
-from dlferry._policy import Decision, Fact, ReadOnly, Subject, refusal
+from dlferry._policy import Fact, ReadOnly, Subject, refusal
 from dlferry._torch import torch
 
 if TYPE_CHECKING:
@@ -34,8 +32,9 @@ def asarray(
     """Return `obj` as a tensor, without a copy wherever its memory can be shared.
 
     Args:
-        obj: A tensor, ndarray, DLPack object or capsule, buffer, array-like, number, or nested
-            sequence of these. Any shape of up to 64 axes.
+        obj: A tensor, ndarray, DLPack object or capsule, `__cuda_array_interface__`, buffer,
+            `__array_interface__`, Arrow column without nulls, pandas object, object with
+            `__array__`, number, or nested sequence of these. Any shape of up to 64 axes.
         dtype: The dtype of the result; by default that of an array or tensor, and torch's
             inference for numbers. Conversions follow C casts as in torch.
         device: Where the result is to be; by default where an array or tensor is, and torch's
@@ -126,66 +125,25 @@ def from_array(found: Found, request: Request) -> torch.Tensor:
     """A tensor on memory that was found, shared or copied."""
     source = found.source
     if source.device != "cpu":
-        return from_tensor(_torch.from_device_array(found.origin), request)
-    is_scalar = isinstance(found.origin, np.generic)
-    device = request.device or (_torch.default_device() if is_scalar else torch.device("cpu"))
-    dtype = request.dtype or source.dtype
-    decision = decided(found, request, device, dtype)
+        return from_tensor(_gather.on_device(found), request, found)
+    outcome = _decide.for_array(found, request)
+    decision = outcome.enforce()
     if decision.action == "share":
         return core.share(source)
-    if device.type == "cpu":
-        return core.copy(source, dtype)
-    here = Decision(*core.decide(source.facts, None, "share")).action == "share"
-    host = core.share(source) if here else core.copy(source, source.dtype)
-    return _torch.converted(host, device, dtype)
+    if outcome.device.type == "cpu":
+        return _gather.copied(source, outcome.dtype)
+    return _torch.converted(_gather.on_host(source), outcome.device, outcome.dtype)
 
 
-def decided(found: Found, request: Request, device: torch.device, dtype: torch.dtype) -> Decision:
-    """The decision for memory on the host.
+def from_tensor(tensor: torch.Tensor, request: Request, found: Found | None = None) -> torch.Tensor:
+    """A tensor as asked, by torch's own operations: the same object where nothing is to be done.
 
-    Raises:
-        CopyRequired: The decision is to refuse.
+    `found` is the device memory that the tensor was made of.
     """
-    source = found.source
-    facts = source.facts
-    if dtype != source.dtype or found.changed_dtype:
-        facts |= Fact.DTYPE
-    if isinstance(found.origin, np.generic):
-        facts |= Fact.SEQUENCE
-    if device.type != "cpu":
-        facts |= Fact.DEVICE
-    if facts & Fact.READ_ONLY and request.readonly == "copy" and request.copy is not True:
-        facts |= Fact.MAPPED_FILE if _sources.is_mapped_file(found.origin) else 0
-    decision = Decision(*core.decide(facts, request.copy, request.readonly))
-    if decision.action == "refuse":
-        raise refusal(
-            decision.reasons,
-            Subject(
-                described(found.origin),
-                source.dtype,
-                source.device,
-                source.shape,
-                source.strides,
-                dtype,
-                str(device),
-            ),
-        )
-    return decision
-
-
-def from_tensor(tensor: torch.Tensor, request: Request) -> torch.Tensor:
-    """A tensor as asked, by torch's own operations: the same object where nothing is to be done."""
-    device = request.device or tensor.device
-    dtype = request.dtype or tensor.dtype
-    facts = Fact.DTYPE * (dtype != tensor.dtype) | Fact.DEVICE * (device != tensor.device)
-    decision = Decision(*core.decide(int(facts), request.copy, "share"))
-    if decision.action == "refuse":
-        subject = Subject(
-            described(tensor), tensor.dtype, str(tensor.device), wanted_dtype=dtype,
-            wanted_device=str(device),
-        )  # fmt: skip
-        raise refusal(decision.reasons, subject)
-    return tensor if decision.action == "share" else _torch.converted(tensor, device, dtype)
+    outcome = _decide.for_tensor(tensor, request, found)
+    if outcome.enforce().action == "share":
+        return tensor
+    return _torch.converted(tensor, outcome.device, outcome.dtype)
 
 
 def from_exported_tensor(tensor: torch.Tensor, request: Request) -> torch.Tensor:
@@ -205,19 +163,15 @@ def from_exported_tensor(tensor: torch.Tensor, request: Request) -> torch.Tensor
 
 def from_sequence(obj: object, request: Request) -> torch.Tensor:
     """A new tensor from numbers and sequences of them, or of arrays."""
-    if not _sequence.is_sequence(obj):
-        raise UnsupportedInput(
-            f"{described(obj)} is not an array, and has none of the protocols of one; pass an "
-            "array, a buffer, a number, or a nested list of numbers or arrays"
-        )
+    _decide.check_sequence(obj)
     if request.copy is False:
         raise refusal(Fact.SEQUENCE, Subject(described(obj), None, "cpu"))
-    tensor = _sequence.tensor_from(obj, request.dtype, lambda item: _leaf(item, request.dtype))
+    tensor = _sequence.tensor_from(obj, request.dtype, lambda item: leaf(item, request.dtype))
     device = request.device or _torch.default_device()
     return tensor if device.type == "cpu" else tensor.to(device)
 
 
-def _leaf(item: object, dtype: torch.dtype | None) -> torch.Tensor | None:
+def leaf(item: object, dtype: torch.dtype | None) -> torch.Tensor | None:
     """An array-like inside a sequence, on its own memory where possible; it is only read.
 
     `dtype` matters to elements that torch lacks, and to nothing else.
@@ -227,7 +181,9 @@ def _leaf(item: object, dtype: torch.dtype | None) -> torch.Tensor | None:
     found = ingested(item, Request(dtype, None, None, "share"))
     if found is None:
         return None
-    return from_array(found, Request(None, torch.device("cpu"), None, "share"))
+    if found.source.device != "cpu":
+        return _gather.on_device(found)
+    return _gather.on_host(found.source)
 
 
 def with_grad(result: torch.Tensor, obj: object, requires_grad: bool | None) -> torch.Tensor:

@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, final
 
 import numpy as np
@@ -6,7 +6,8 @@ import torch
 from numpy.typing import DTypeLike
 from torch.types import Device
 
-# The public builtins. Documented in `_convert.py` and `_to_numpy.py`, whose text they show.
+# The public builtins. Documented in `_convert.py`, `_to_numpy.py` and `_stack.py`, whose text they
+# show.
 
 def asarray(
     obj: object,
@@ -34,6 +35,14 @@ def to_numpy(
     copy: bool | None = None,
     out: np.ndarray[Any, Any] | None = None,
 ) -> np.ndarray[Any, Any]: ...
+def stack(
+    arrays: Sequence[Any],
+    /,
+    *,
+    dtype: torch.dtype | None = None,
+    device: Device = None,
+    out: torch.Tensor | None = None,
+) -> torch.Tensor: ...
 
 # The mechanisms that the general routes are written on; `_fallback.py` has the same ones.
 
@@ -59,6 +68,9 @@ def array(tensor: torch.Tensor, /) -> np.ndarray[Any, Any]: ...
 def decide(
     facts: int, copy: bool | None, readonly: str, /
 ) -> tuple[Literal["share", "copy", "refuse"], int, bool]: ...
+def set_worker_count(count: int, /) -> None: ...
+def worker_count() -> int: ...
+def watch_copies(change: int, /) -> None: ...
 def install(
     *,
     torch_names: Callable[[], dict[str, Any]],
@@ -67,4 +79,8 @@ def install(
     to_numpy: Callable[..., np.ndarray[Any, Any]],
     is_mapped_file: Callable[[object], bool],
     is_immutable: Callable[[type], bool],
+    stack: Callable[..., torch.Tensor],
+    leaf: Callable[[object, torch.dtype | None], torch.Tensor | None],
+    promoted: Callable[[Iterable[torch.dtype]], torch.dtype],
+    float_limit: Callable[[torch.dtype], float],
 ) -> None: ...

@@ -14,8 +14,8 @@ class CopyRequired(ValueError, BufferError):
     Attributes:
         reasons: The name of every reason, in a fixed order: ``"dtype"``, ``"device"``,
             ``"strides"``, ``"byte order"``, ``"alignment"``, ``"read-only"``, ``"conjugate"``,
-            ``"negative"``, ``"sub-byte"``, ``"sequence"``, ``"producer copy"``. The text of the
-            error says for each what to do.
+            ``"negative"``, ``"sub-byte"``, ``"sequence"``, ``"producer copy"``, ``"chunks"``. The
+            text of the error says for each what to do.
     """
 
     def __init__(self, message: str, reasons: tuple[str, ...] = ()) -> None:

@@ -187,3 +187,16 @@ def array(tensor: torch.Tensor, /) -> Array:
     """
     made: Array = tensor.detach().numpy()
     return made
+
+
+def watch_copies(change: int, /) -> None:
+    """Nothing to count here: every copy passes the guard."""
+
+
+def set_worker_count(count: int, /) -> None:
+    """Copies are torch's and NumPy's own here; `torch.set_num_threads` is theirs."""
+
+
+def worker_count() -> int:
+    """As `torch.get_num_threads` says."""
+    return torch.get_num_threads()

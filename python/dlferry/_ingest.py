@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dlferry import _sources, _torch
+from dlferry import _cuda_array, _sources, _torch
 from dlferry._errors import UnsupportedInput
+from dlferry._foreign import Pieces
 from dlferry._native import core
-from dlferry._policy import ReadOnly
+from dlferry._policy import Fact, ReadOnly
 from dlferry._torch import torch
 
 Array = np.ndarray[Any, Any]
@@ -51,8 +52,8 @@ class Found(NamedTuple):
 
     source: Any
     origin: object
-    changed_dtype: bool = False
-    """The elements were brought to a dtype that torch has, in a copy."""
+    facts: int = 0
+    """What the source does not know of itself, as bits of `Fact`."""
 
 
 def ingested(obj: object, request: Request, *, dlpack_only: bool = False) -> Found | None:
@@ -69,8 +70,23 @@ def ingested(obj: object, request: Request, *, dlpack_only: bool = False) -> Fou
     source = core.ingest(obj, request.copy is False)
     if source is not None:
         return Found(source, obj)
-    other = None if dlpack_only else _sources.array_from_protocols(obj)
-    return None if other is None else _in_torch_dtype(other, obj, request)
+    return None if dlpack_only else _from_protocols(obj, request)
+
+
+def _from_protocols(obj: object, request: Request) -> Found | None:
+    device_array = _cuda_array.memory_of(obj)
+    if device_array is not None:
+        return Found(device_array, obj)
+    foreign = _sources.memory_of(
+        obj, never_copy=request.copy is False, counts=request.dtype is not None
+    )
+    if foreign is None:
+        return None
+    if isinstance(foreign.memory, Pieces):
+        return Found(foreign.memory, obj)
+    found = _in_torch_dtype(foreign.memory, obj, request)
+    mapped = Fact.MAPPED_FILE * _sources.is_mapped_file(foreign.memory)
+    return found._replace(facts=found.facts | foreign.facts | mapped)
 
 
 def _in_torch_dtype(array: Array, origin: object, request: Request) -> Found:
@@ -87,7 +103,7 @@ def _in_torch_dtype(array: Array, origin: object, request: Request) -> Found:
         return Found(core.ingest(array.view(f"{array.dtype.str[0]}i8"), False), origin)
     if request.dtype is not None and array.dtype.char in "gG":
         narrow = array.astype(np.complex128 if array.dtype.kind == "c" else np.float64)
-        return Found(core.ingest(narrow, False), origin, changed_dtype=True)
+        return Found(core.ingest(narrow, False), origin, Fact.DTYPE)
     raise UnsupportedInput(f"{described(origin)} {_unsupported_dtype(array.dtype)}")
 
 

@@ -7,7 +7,6 @@ combination of facts. The words serve both.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 from dlferry._errors import CopyRequired
@@ -30,6 +29,7 @@ class Fact(enum.IntFlag):
     SEQUENCE = 1 << 9
     PRODUCER_COPY = 1 << 10
     MAPPED_FILE = 1 << 11
+    CHUNKS = 1 << 12
 
 
 NAMES = {
@@ -44,6 +44,7 @@ NAMES = {
     Fact.SUB_BYTE: "sub-byte",
     Fact.SEQUENCE: "sequence",
     Fact.PRODUCER_COPY: "producer copy",
+    Fact.CHUNKS: "chunks",
 }
 
 
@@ -81,7 +82,7 @@ def reason_names(reasons: int) -> tuple[str, ...]:
 
 
 class Subject(NamedTuple):
-    """What a refusal speaks of: an array as it is, and as it was asked for."""
+    """What a decision is about: an array as it is, and as it was asked for."""
 
     what: str
     dtype: object
@@ -93,61 +94,88 @@ class Subject(NamedTuple):
     wanted_device: str | None = None
 
 
+class Cause(NamedTuple):
+    """A reason in words: its name, what is the case, and what to do about it."""
+
+    name: str
+    fact: str
+    remedy: str
+
+
 def refusal(reasons: int, subject: Subject) -> CopyRequired:
     """The error for a copy that was not allowed: a line for each reason, with its remedy."""
-    lines = "".join(f"\n  {line}" for line in _remedies(reasons, subject))
+    lines = "".join(f"\n  {c.name}: {c.fact}; {c.remedy}" for c in causes(reasons, subject))
     message = f"cannot share the memory of {subject.what} without a copy:{lines}"
     return CopyRequired(message, reason_names(reasons))
 
 
-def _remedies(reasons: int, subject: Subject) -> Iterator[str]:
+def causes(reasons: int, subject: Subject) -> list[Cause]:
+    """Every reason in words, in the order of `NAMES`."""
+    return [
+        Cause(name, *_words(fact, reasons, subject))
+        for fact, name in NAMES.items()
+        if reasons & fact
+    ]
+
+
+def _words(fact: Fact, reasons: int, subject: Subject) -> tuple[str, str]:
+    """What is the case, and the remedy."""
     allow = "pass copy=None or copy=True to allow a copy"
-    if reasons & Fact.DTYPE:
-        yield (
-            f"dtype: sharing does not turn memory with dtype '{subject.dtype}' into dtype "
-            f"'{subject.wanted_dtype}'; leave dtype= out, or {allow}"
-        )
-    if reasons & Fact.DEVICE:
-        yield (
-            f"device: sharing does not reach from device '{subject.device}' to "
-            f"'{subject.wanted_device}'; leave device= out, or {allow}"
-        )
-    if reasons & Fact.STRIDES:
-        yield (
-            f"strides: {_odd_strides(subject)}, which a torch tensor cannot have; {allow}, or make "
-            "the array contiguous first"
-        )
-    if reasons & Fact.BYTE_ORDER:
-        yield f"byte order: the elements are in foreign byte order; {allow}"
-    if reasons & Fact.ALIGNMENT:
-        yield f"alignment: the data is not aligned to its elements; {allow}"
-    if reasons & Fact.MAPPED_FILE:
-        yield (
-            "read-only: the memory is a read-only mapped file; pass readonly='share' if you will "
-            "not write to the tensor, or copy=True to read the whole file"
-        )
-    elif reasons & Fact.READ_ONLY:
-        yield (
-            "read-only: the memory must not be written; pass readonly='share' if you will not "
-            f"write to the tensor, or copy=True{' or copy=None' * (not _only_read_only(reasons))}"
-        )
-    if reasons & Fact.CONJUGATE:
-        yield f"conjugate: the conjugate bit is set, and must be resolved; {allow}"
-    if reasons & Fact.NEGATIVE:
-        yield f"negative: the negative bit is set, and must be resolved; {allow}"
-    if reasons & Fact.SUB_BYTE:
-        yield f"sub-byte: the elements are packed, several to a byte; {allow}"
-    if reasons & Fact.SEQUENCE:
-        yield (
-            "sequence: can't alias arbitrary sequence into a tensor (its numbers are objects of "
-            f"their own, not array memory); {allow}"
-        )
-    if reasons & Fact.PRODUCER_COPY:
-        yield f"producer copy: its __dlpack__ copied although it was asked not to; {allow}"
+    match fact:
+        case Fact.DTYPE:
+            return (
+                (
+                    f"sharing does not turn memory with dtype '{subject.dtype}' into dtype "
+                    f"'{subject.wanted_dtype}'"
+                ),
+                f"leave dtype= out, or {allow}",
+            )
+        case Fact.DEVICE:
+            return (
+                (
+                    f"sharing does not reach from device '{subject.device}' to "
+                    f"'{subject.wanted_device}'"
+                ),
+                f"leave device= out, or {allow}",
+            )
+        case Fact.STRIDES:
+            return (
+                f"{_odd_strides(subject)}, which a torch tensor cannot have",
+                f"{allow}, or make the array contiguous first",
+            )
+        case Fact.READ_ONLY if reasons & Fact.MAPPED_FILE:
+            return (
+                "the memory is a read-only mapped file",
+                (
+                    "pass readonly='share' if you will not write to the tensor, or copy=True to "
+                    "read the whole file"
+                ),
+            )
+        case Fact.READ_ONLY:
+            return (
+                "the memory must not be written",
+                "pass readonly='share' if you will not write to the tensor, or copy=True",
+            )
+        case Fact.SEQUENCE:
+            return (
+                (
+                    "can't alias arbitrary sequence into a tensor: its numbers are objects of "
+                    "their own, not array memory"
+                ),
+                allow,
+            )
+    return _OTHER_FACTS[fact], allow
 
 
-def _only_read_only(reasons: int) -> bool:
-    return not reasons & ~(Fact.READ_ONLY | Fact.MAPPED_FILE)
+_OTHER_FACTS = {
+    Fact.BYTE_ORDER: "the elements are in foreign byte order",
+    Fact.ALIGNMENT: "the data is not aligned to its elements",
+    Fact.CONJUGATE: "the conjugate bit is set, and must be resolved",
+    Fact.NEGATIVE: "the negative bit is set, and must be resolved",
+    Fact.SUB_BYTE: "the elements are packed, several to a byte",
+    Fact.PRODUCER_COPY: "what its producer hands over is a copy, not its own memory",
+    Fact.CHUNKS: "the elements are in several blocks of memory",
+}
 
 
 def _odd_strides(subject: Subject) -> str:

@@ -7,25 +7,22 @@ torch does not promote, follow NumPy.
 
 from __future__ import annotations
 
-import math
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 
-from dlferry import _torch
+from dlferry import _numbers, _torch
 from dlferry._errors import UnsupportedInput
+from dlferry._numbers import Number, Shape
 from dlferry._torch import torch
 
 MAX_DIMS = 64
 NUMPY_NAMES = set(_torch.DTYPE_NAMES[:9]) | {
     "float16", "float32", "float64", "complex64", "complex128",
 }  # fmt: skip
-Number = bool | int | float | complex
-Shape = tuple[int, ...]
 
 
 @dataclass
@@ -38,6 +35,10 @@ class Leaves:
     has_tensors: bool = False
     needs_torch: bool = False
     """A leaf requires grad, or wraps another tensor: only torch's own operations will do."""
+
+    def tensors(self) -> list[torch.Tensor]:
+        """The leaves that are arrays."""
+        return [value for value in self.values if _torch.is_tensor(value)]
 
 
 def is_sequence(obj: object) -> bool:
@@ -69,22 +70,46 @@ def tensor_from(
         UnsupportedInput: A leaf is neither a number nor an array.
         OverflowError: A Python number is outside the dtype.
     """
+    leaves, shape = scan(obj, as_tensor)
+    return joined(leaves, shape, dtype or promoted(leaves.kinds), torch.device("cpu"))
+
+
+def scan(
+    obj: object, as_tensor: Callable[[object], torch.Tensor | None], place: str = "obj"
+) -> tuple[Leaves, Shape]:
+    """The leaves of a number or nested sequence, and the shape that they make.
+
+    Args:
+        obj: What `is_sequence` accepts.
+        as_tensor: As for `tensor_from`.
+        place: What errors call `obj`.
+
+    Raises:
+        ValueError, UnsupportedInput: As `tensor_from`.
+    """
     leaves = Leaves(as_tensor)
-    shape = _scan(obj, "obj", 0, leaves)
-    if dtype is None:
-        dtype = _promoted(leaves.kinds)
-    if leaves.needs_torch:
-        return _stacked(leaves, shape, dtype)
+    return leaves, _scan(obj, place, 0, leaves)
+
+
+def joined(leaves: Leaves, shape: Shape, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """One new tensor of all leaves.
+
+    Raises:
+        OverflowError: A Python number is outside the dtype.
+        TypeError: A Python number is complex, and the dtype is not.
+    """
+    if leaves.needs_torch or device.type != "cpu":
+        return _stacked(leaves, shape, dtype, device)
     if leaves.has_tensors:
         return _filled(leaves, shape, dtype)
-    return _numbers(cast("list[Number]", leaves.values), shape, dtype)
+    return _numbers.tensor_of(cast("list[Number]", leaves.values), shape, dtype)
 
 
 def _scan(obj: object, place: str, depth: int, leaves: Leaves) -> Shape:
     """The shape of `obj`; its leaves are appended in order."""
     if isinstance(obj, (bool, int, float, complex)) and not isinstance(obj, np.generic):
         leaves.values.append(obj)
-        leaves.kinds.add(_dtype_of_number(obj))
+        leaves.kinds.add(_numbers.dtype_of(obj))
         return ()
     tensor = None if isinstance(obj, (list, tuple, range)) else leaves.as_tensor(obj)
     if tensor is not None:
@@ -121,16 +146,8 @@ def _article(name: str) -> str:
     return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
 
 
-def _dtype_of_number(value: Number) -> torch.dtype:
-    if isinstance(value, bool):
-        return torch.bool
-    if isinstance(value, int):
-        return torch.int64
-    default = torch.get_default_dtype()
-    return default if isinstance(value, float) else default.to_complex()
-
-
-def _promoted(kinds: set[torch.dtype]) -> torch.dtype:
+def promoted(kinds: Iterable[torch.dtype]) -> torch.dtype:
+    """The dtype that holds all of these; torch's default dtype for none."""
     if not kinds:
         return torch.get_default_dtype()
     ordered = sorted(kinds, key=str)
@@ -149,62 +166,6 @@ def promote(a: torch.dtype, b: torch.dtype) -> torch.dtype:
         return _torch.dtypes()[np.result_type(*names).name]
 
 
-def _numbers(values: list[Number], shape: Shape, dtype: torch.dtype) -> torch.Tensor:
-    """A tensor of Python numbers, each of which must be in the range of the dtype."""
-    if not dtype.is_complex and any(isinstance(value, complex) for value in values):
-        raise TypeError(f"complex numbers do not convert to {dtype}; pass their real parts")
-    if dtype.is_floating_point or dtype.is_complex:
-        plain: list[Any] = [_as_float(value, dtype) for value in values]
-    elif dtype == torch.bool:
-        plain = [bool(value) for value in values]
-    else:
-        plain = _as_integers(values, dtype)
-    flat: torch.Tensor = torch.tensor(plain, dtype=dtype, device="cpu")
-    return flat.reshape(shape)
-
-
-def _as_float(value: Number, dtype: torch.dtype) -> float | complex:
-    try:
-        converted = value if isinstance(value, complex) else float(value)
-    except OverflowError:
-        raise _outside(value, dtype) from None
-    limit = _float_limit(dtype)
-    for part in (converted.real, converted.imag):
-        if limit <= abs(part) < math.inf:
-            raise _outside(value, dtype)
-    return converted
-
-
-def _float_limit(dtype: torch.dtype) -> float:
-    """The smallest magnitude that rounds to something beyond the largest finite element."""
-    info = torch.finfo(dtype)
-    largest = float(info.max)
-    if largest == sys.float_info.max:
-        return math.inf
-    last_place = 2.0 ** math.floor(math.log2(largest)) * float(info.eps)
-    return largest + last_place / 2
-
-
-def _as_integers(values: list[Number], dtype: torch.dtype) -> list[int]:
-    """Truncated towards zero, as a C cast does; each must fit."""
-    limits = torch.iinfo(dtype)
-    integers = []
-    for value in values:
-        if isinstance(value, float) and not math.isfinite(value):
-            raise _outside(value, dtype)
-        integer = int(cast("float", value))
-        if not limits.min <= integer <= limits.max:
-            raise _outside(value, dtype)
-        integers.append(integer)
-    return integers
-
-
-def _outside(value: Number, dtype: torch.dtype) -> OverflowError:
-    huge = isinstance(value, int) and abs(value) >= 1 << 256
-    shown = "a huge integer" if huge else repr(value)
-    return OverflowError(f"{shown} is outside {dtype}; pass a wider dtype=")
-
-
 def _filled(leaves: Leaves, shape: Shape, dtype: torch.dtype) -> torch.Tensor:
     out: torch.Tensor = torch.empty(shape, dtype=dtype, device="cpu")
     flat = out.view(-1)
@@ -217,15 +178,16 @@ def _filled(leaves: Leaves, shape: Shape, dtype: torch.dtype) -> torch.Tensor:
     return out
 
 
-def _stacked(leaves: Leaves, shape: Shape, dtype: torch.dtype) -> torch.Tensor:
+def _stacked(
+    leaves: Leaves, shape: Shape, dtype: torch.dtype, device: torch.device
+) -> torch.Tensor:
     """By torch's own operations, so that the result stays differentiable."""
-    cpu = torch.device("cpu")
-    rows = [_torch.converted(_tensor(value, dtype), cpu, dtype) for value in leaves.values]
-    joined: torch.Tensor = torch.cat([row.reshape(-1) for row in rows])
-    return joined.reshape(shape)
+    rows = [_torch.converted(_tensor(value, dtype), device, dtype) for value in leaves.values]
+    flat: torch.Tensor = torch.cat([row.reshape(-1) for row in rows])
+    return flat.reshape(shape)
 
 
 def _tensor(value: Number | torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     if isinstance(value, (bool, int, float, complex)):
-        return _numbers([value], (), dtype)
+        return _numbers.tensor_of([value], (), dtype)
     return value

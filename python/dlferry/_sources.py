@@ -1,7 +1,6 @@
-"""Objects that are not arrays of NumPy's or DLPack's, brought to one: an ndarray on their memory.
+"""Objects that are no arrays of NumPy's or DLPack's, brought to one: an ndarray on their memory.
 
-Written once for both cores. Each function holds whatever keeps the memory alive in the base of the
-array that it returns.
+Written once for both cores. Whatever keeps the memory alive is in the base of the array.
 """
 
 from __future__ import annotations
@@ -11,43 +10,67 @@ from typing import Any
 
 import numpy as np
 
-from dlferry._errors import UnsupportedInput
+from dlferry import _arrow, _buffers, _pandas, _torch
+from dlferry._foreign import Foreign, Pieces, checked, exported
+from dlferry._foreign import plain_array as plain_array
+from dlferry._policy import Fact
 
 
-def plain_array(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """An instance of an ndarray subclass as an ndarray of its own class, on the same memory.
+def memory_of(obj: object, *, never_copy: bool, counts: bool) -> Foreign | None:
+    """The memory of an object by the first protocol that it has and does not decline.
+
+    Args:
+        obj: Anything but an ndarray, tensor or DLPack object.
+        never_copy: Find out whether the memory is a copy made for this call, and make none.
+        counts: Whether Arrow's dates and times are taken, as the integers they are stored as.
+
+    Returns:
+        None when `obj` has none of the protocols.
 
     Raises:
-        UnsupportedInput: `array` is masked somewhere, and the mask would vanish.
+        UnsupportedInput: Its elements are none that a tensor could hold, or some are missing.
+        BufferError: What it exports is malformed.
     """
-    if isinstance(array, np.ma.MaskedArray):
-        if np.ma.is_masked(array):
-            raise UnsupportedInput(
-                "a masked array with masked elements: a tensor has no mask; pass array.filled(...) "
-                "or array.compressed(), and array.mask beside it"
-            )
-        return np.asarray(array.data)
-    return np.asarray(array)
-
-
-def array_from_protocols(obj: object) -> np.ndarray[Any, Any] | None:
-    """An ndarray by the first protocol that `obj` has; None when it has none of them."""
-    if isinstance(obj, (str, list, tuple, range, dict, set, frozenset)):
+    if isinstance(obj, (str, list, tuple, range, dict, set, frozenset, type)):
         return None
-    view = _buffer(obj)
-    if view is not None:
-        return np.asarray(view)
-    kind = type(obj)
-    if hasattr(kind, "__array_interface__") or hasattr(kind, "__array__"):
-        return plain_array(np.asarray(obj))
-    return None
+    if _pandas.is_pandas(type(obj)):
+        return _pandas.memory_of(obj, never_copy)
+    array = _buffers.from_buffer(obj)
+    if array is not None:
+        return Foreign(array)
+    return (
+        _buffers.from_array_interface(obj, never_copy)
+        or _arrow.memory_of(obj, counts)
+        or _from_dunder_array(obj, never_copy)
+    )
 
 
-def _buffer(obj: object) -> memoryview | None:
+def _from_dunder_array(obj: Any, never_copy: bool) -> Foreign | None:
+    if not hasattr(type(obj), "__array__"):
+        return None
     try:
-        return memoryview(obj)  # type: ignore[arg-type]  # the very question is whether it may
-    except (TypeError, BufferError):
+        made = obj.__array__(copy=False) if never_copy else obj.__array__()
+    except (BufferError, NotImplementedError):
         return None
+    except TypeError as error:
+        if not never_copy or type(error) is not TypeError:
+            raise
+        return exported(obj.__array__(), obj.__array__)  # without the keyword, as before NumPy 2
+    except ValueError:  # how NumPy has it say that it cannot but copy
+        if not never_copy:
+            raise
+        unread = _unread(obj)
+        return unread or Foreign(checked(obj.__array__()), Fact.PRODUCER_COPY)
+    return exported(made, (lambda: obj.__array__(copy=False)) if never_copy else None)
+
+
+def _unread(obj: Any) -> Foreign | None:
+    """An object that can only be read, as from a file, by what it says of itself; to be refused."""
+    declared = getattr(obj, "dtype", None)
+    dtype = _torch.dtypes().get(declared.name) if isinstance(declared, np.dtype) else None
+    if dtype is None:
+        return None
+    return Foreign(Pieces(dtype, (), (), Fact.PRODUCER_COPY, lambda: iter(())))
 
 
 def is_numpys_own(dtype: np.dtype[Any]) -> bool:
@@ -66,4 +89,7 @@ def is_mapped_file(obj: object) -> bool:
 
 def is_immutable(kind: type) -> bool:
     """Whether arrays of this type must not be written, though their export does not say so."""
-    return kind.__module__.partition(".")[0] in ("jax", "jaxlib")
+    library = kind.__module__.partition(".")[0]
+    return library in ("jax", "jaxlib") or (
+        library == "pyarrow" and kind.__name__.endswith("Array")
+    )

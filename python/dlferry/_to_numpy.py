@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from dlferry import _convert, _sequence, _sources, _torch
+from dlferry import _convert, _guard, _sequence, _sources, _torch
 from dlferry._errors import UnsupportedInput
 from dlferry._native import core
 from dlferry._policy import Decision, Fact, Subject, refusal
@@ -140,14 +140,12 @@ def from_tensor(tensor: torch.Tensor, wanted: np.dtype[Any] | None, copy: bool |
     facts = Fact.DTYPE * (own != dtype) | Fact.DEVICE * (tensor.device.type != "cpu")
     facts |= Fact.CONJUGATE * tensor.is_conj() | Fact.NEGATIVE * tensor.is_neg()
     decision = Decision(*core.decide(int(facts), copy, "share"))
+    subject = Subject(
+        "a tensor", tensor.dtype, str(tensor.device), wanted_dtype=dtype, wanted_device="cpu"
+    )
     if decision.action == "refuse":
-        raise refusal(
-            decision.reasons,
-            Subject(
-                "a tensor", tensor.dtype, str(tensor.device),
-                wanted_dtype=dtype, wanted_device="cpu",
-            ),
-        )  # fmt: skip
+        raise refusal(decision.reasons, subject)
+    _guard.check(decision, subject, tensor.numel() * cast("np.dtype[Any]", dtype).itemsize)
     host = tensor.detach().cpu().resolve_conj().resolve_neg()
     if decision.action == "copy" and own == dtype and host.data_ptr() == tensor.data_ptr():
         host = host.clone()

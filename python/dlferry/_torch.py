@@ -41,7 +41,8 @@ _dtypes: dict[str, torch.dtype] = {}
 def dtypes() -> dict[str, torch.dtype]:
     """The dtypes that dlferry moves and this torch has, by name."""
     if not _dtypes:
-        _dtypes.update((name, getattr(torch, name)) for name in DTYPE_NAMES if hasattr(torch, name))
+        # In one step, or another thread would see a part of it.
+        _dtypes.update({name: getattr(torch, name) for name in DTYPE_NAMES if hasattr(torch, name)})
     return _dtypes
 
 
@@ -75,6 +76,11 @@ def names_for_core() -> dict[str, Any]:
         "numpy": torch.Tensor.numpy,
         "untyped_storage": torch.Tensor.untyped_storage,
         "resizable": torch.UntypedStorage.resizable,
+        "new_empty": torch.Tensor.new_empty,
+        "mode_count": getattr(torch._C, "_len_torch_function_stack", None),
+        "get_default_dtype": torch.get_default_dtype,
+        "increment_version": torch.autograd.graph.increment_version,
+        "forward_ad": torch.autograd.forward_ad,
         "exchange_table": getattr(torch.Tensor, "__dlpack_c_exchange_api__", None),
         "dtypes": dtypes(),
     }
@@ -150,6 +156,34 @@ def from_device_array(obj: object) -> torch.Tensor:
     """
     require_cuda()
     return torch.utils.dlpack.from_dlpack(obj)
+
+
+def on_cuda_memory(described: Any, stream: int | None) -> torch.Tensor:
+    """A tensor on the memory that a `__cuda_array_interface__` without a stream describes.
+
+    Args:
+        described: The object that has it; lives as long as the tensor.
+        stream: What the current stream is to wait for: a handle, or 1 or 2 as CUDA means them.
+
+    Raises:
+        DriverUnavailable: torch cannot use CUDA.
+        BufferError: The memory is on no CUDA device.
+    """
+    require_cuda()
+    interface = described.__cuda_array_interface__
+    current = torch.cuda.current_device()
+    if 0 in interface["shape"]:
+        return torch.as_tensor(described, device=torch.device("cuda", current))
+    # torch finds out by itself which device this is, and copies when another one was asked for.
+    others = [index for index in range(torch.cuda.device_count()) if index != current]
+    for device in (torch.device("cuda", index) for index in (current, *others)):
+        tensor: torch.Tensor = torch.as_tensor(described, device=device)
+        if tensor.data_ptr() == interface["data"][0]:
+            if stream is not None:
+                external: Any = torch.cuda.ExternalStream
+                torch.cuda.current_stream(device).wait_stream(external(stream, device=device))
+            return tensor
+    raise BufferError("the memory of a __cuda_array_interface__ is on no CUDA device")
 
 
 def is_readable(tensor: torch.Tensor) -> bool:

@@ -1,0 +1,103 @@
+"""`explain`: what a conversion would do, and why, without doing it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dlferry import _decide, _torch
+from dlferry._ingest import checked_request, ingested
+from dlferry._policy import Cause, Fact, ReadOnly, causes, reason_names
+
+if TYPE_CHECKING:
+    import torch
+    from torch.types import Device
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a conversion would do. ``str(plan)`` says it in words."""
+
+    shares: bool
+    """Whether the result shares the memory of the input."""
+    reasons: tuple[str, ...]
+    """Why it does not: the names that `CopyRequired.reasons` has."""
+    route: str
+    """``"share"``, ``"host copy"``, ``"host copy → cuda:0"``, ``"torch copy"`` (of a tensor),
+    ``"fill"`` (from numbers), or ``"refuse"``."""
+    bytes_moved: int
+    """The bytes of the result that would be written; 0 where it is shared or refused."""
+    dtype: torch.dtype
+    """Of the result."""
+    device: torch.device
+    """Of the result."""
+    what: str
+    """The input, in words."""
+    causes: tuple[Cause, ...]
+    """The reasons in words, each with its remedy."""
+
+    def __str__(self) -> str:
+        """A line for what would happen, and one for each reason."""
+        does = {"share": "shared", "refuse": "refused"}.get(
+            self.route, f"copied, {self.bytes_moved:,} bytes"
+        )
+        head = f"{self.what} → {self.dtype} on {self.device}: {does} ({self.route})"
+        return "\n".join([head, *(f"  {cause.name}: {cause.fact}" for cause in self.causes)])
+
+
+def explain(
+    obj: object,
+    /,
+    *,
+    dtype: torch.dtype | None = None,
+    device: Device = None,
+    copy: bool | None = None,
+    readonly: ReadOnly = "copy",
+) -> Plan:
+    """Return what `asarray` would do with the same arguments, and why. Nothing is moved.
+
+    Asks the same decision as the real call. A DLPack object is asked for its memory and the export
+    released; a capsule stays usable.
+
+    Args:
+        obj: As in `asarray`.
+        dtype: As in `asarray`.
+        device: As in `asarray`.
+        copy: As in `asarray`. Where ``False`` would raise, the plan's route is ``"refuse"``.
+        readonly: As in `asarray`.
+
+    Raises:
+        UnsupportedInput: `asarray` would raise it too, as it would every other error but
+            `CopyRequired`.
+
+    Example:
+        >>> import numpy as np, dlferry
+        >>> plan = dlferry.explain(np.arange(6.0)[::-1])
+        >>> plan.shares, plan.reasons, plan.bytes_moved
+        (False, ('strides',), 48)
+    """
+    request = checked_request(dtype, device, copy, readonly)
+    if _torch.is_tensor(obj):
+        return _plan(_decide.for_tensor(obj, request), "torch copy")
+    found = ingested(obj, request)
+    if found is None:
+        return _plan(_decide.for_sequence(obj, request), "fill")
+    outcome = _decide.for_array(found, request)
+    is_elsewhere = outcome.decision.reasons & Fact.DEVICE
+    return _plan(outcome, "host copy" + (f" → {outcome.device}" if is_elsewhere else ""))
+
+
+def _plan(outcome: _decide.Outcome, copy_route: str) -> Plan:
+    decision, subject, dtype, device = outcome
+    copies = decision.action == "copy"
+    return Plan(
+        shares=decision.action == "share",
+        reasons=reason_names(decision.reasons),
+        route=copy_route if copies else decision.action,
+        bytes_moved=math.prod(subject.shape) * dtype.itemsize if copies else 0,
+        dtype=dtype,
+        device=device,
+        what=subject.what,
+        causes=tuple(causes(decision.reasons, subject)),
+    )

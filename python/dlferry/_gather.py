@@ -1,0 +1,42 @@
+"""Tensors with the elements of memory that was found: on it, or copies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dlferry import _torch
+from dlferry._cuda_array import CudaArray
+from dlferry._foreign import Pieces
+from dlferry._ingest import Found
+from dlferry._native import core
+from dlferry._policy import Decision
+from dlferry._torch import torch
+
+
+def on_device(found: Found) -> torch.Tensor:
+    """A tensor on memory of a CUDA device.
+
+    Raises:
+        DriverUnavailable: torch cannot use CUDA.
+    """
+    if isinstance(found.source, CudaArray):
+        return found.source.tensor()
+    return _torch.from_device_array(found.origin)
+
+
+def on_host(source: Any) -> torch.Tensor:
+    """A tensor of elements on the host, on their memory where possible; it is only read."""
+    decision = Decision(*core.decide(source.facts, None, "share"))
+    return core.share(source) if decision.action == "share" else copied(source, source.dtype)
+
+
+def copied(source: Any, dtype: torch.dtype) -> torch.Tensor:
+    """A new CPU tensor with the elements of a source or of `Pieces`, cast to `dtype`."""
+    if not isinstance(source, Pieces):
+        return core.copy(source, dtype)
+    out: torch.Tensor = torch.empty(source.shape, dtype=dtype, device="cpu")
+    rest = out.view(-1)
+    for array in source.arrays():
+        _torch.fill(rest[: array.size], on_host(core.ingest(array, False)))
+        rest = rest[array.size :]
+    return out
