@@ -12,6 +12,7 @@
 #include "python/mechanisms.h"
 #include "python/request.h"
 #include "python/sequence.h"
+#include "tensor/host_copy.h"
 
 namespace dlferry::python {
 namespace {
@@ -70,7 +71,9 @@ PyObject* convert(const Torch& torch, const Call& call, const Request& request, 
     const Plan plan = decide(source.facts, request.copy, request.readonly);
     if (plan.action == Action::kShare) return share(torch, source);
     const bool guarded = plan.implicit && guards.load(std::memory_order_relaxed) != 0;
-    if (plan.action == Action::kCopy && !guarded) return copy(torch, source, *dtype);
+    if (plan.action == Action::kCopy && !guarded && can_copy(*dtype, source.view.dtype)) {
+      return copy(torch, source, *dtype);
+    }
     source.facts = memory;
   }
   return delegate(call, general, source);

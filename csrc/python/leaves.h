@@ -81,6 +81,7 @@ class Leaves {
   std::uint32_t kinds_ = 0;  // one bit for each DType
   std::size_t count_ = 0;    // of elements so far
   std::optional<DType> default_dtype_;
+  std::optional<bool> plain_tensors_;  // no tensor has a tangent; asked when there is one
   std::vector<Leaf> leaves_;
   std::vector<std::int64_t> strides_;
   std::vector<Ref> held_;  // what was scanned, and the tensors that were made of leaves

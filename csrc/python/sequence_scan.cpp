@@ -107,6 +107,7 @@ bool Leaves::scan_items(PyObject* sequence, int axis) {
   } else if (axis >= shape_.ndim || length != count || (count == 0 && shape_.ndim != axis + 1)) {
     return false;
   }
+  if (leaves_.empty()) leaves_.reserve(static_cast<std::size_t>(count));
   for (Py_ssize_t i = 0; i < count; ++i) {
     if (!scan_item(PyTuple_GET_ITEM(tuple, i), axis + 1)) return false;
   }
@@ -128,7 +129,8 @@ bool Leaves::scan_other(PyObject* object, int axis) {
 
 bool Leaves::add_tensor(PyObject* tensor, int axis) {
   TensorView seen;
-  if (!look_plain(torch_, tensor, seen) || may_have_tangents(torch_)) return false;
+  if (!plain_tensors_) plain_tensors_ = !may_have_tangents(torch_);
+  if (!*plain_tensors_ || !look_plain(torch_, tensor, seen)) return false;
   return add_array(seen.view, axis);
 }
 

@@ -95,6 +95,10 @@ void copy_box(const Box& box, std::optional<int> across, const Conversion& conve
 
 }  // namespace
 
+bool can_copy(DType to, DType from) noexcept {
+  return to == from || (to != DType::kComplex32 && from != DType::kComplex32);
+}
+
 void host_copy(const View& dst, const View& src) noexcept {
   const std::int64_t count = element_count(dst);
   if (count == 0) return;

@@ -5,6 +5,9 @@
 
 namespace dlferry {
 
+// Whether `host_copy` casts between these: not between complex32 and any other.
+[[nodiscard]] bool can_copy(DType to, DType from) noexcept;
+
 // Writes every element of `src` to the same index of `dst`, cast to `dst.dtype`.
 //
 // Casts follow torch: real part of complex numbers, != 0 for bool, C truncation towards integers,

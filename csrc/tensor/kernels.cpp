@@ -1,5 +1,7 @@
 #include "tensor/kernels.h"
 
+#include <atomic>
+
 #include "tensor/machine.h"
 
 namespace dlferry {
@@ -22,8 +24,11 @@ const Kernels& best() noexcept {
 }  // namespace
 
 const Kernels& kernels() noexcept {
-  static const Kernels& kChosen = best();
-  return kChosen;
+  // Not a static made on first use: a child that is forked meanwhile would wait for its guard.
+  static std::atomic<const Kernels*> chosen{nullptr};
+  const Kernels* known = chosen.load(std::memory_order_relaxed);
+  if (known == nullptr) chosen.store(known = &best(), std::memory_order_relaxed);
+  return *known;
 }
 
 }  // namespace dlferry

@@ -1,6 +1,7 @@
 #include "tensor/machine.h"
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <cstdio>
 #include <memory>
@@ -68,8 +69,11 @@ InstructionSet instruction_set() noexcept {
 }
 
 std::size_t last_cache_bytes() noexcept {
-  static const std::size_t kBytes = read_cache_bytes();
-  return kBytes;
+  // Not a static made on first use: a child that is forked meanwhile would wait for its guard.
+  static std::atomic<std::size_t> known{0};
+  std::size_t bytes = known.load(std::memory_order_relaxed);
+  if (bytes == 0) known.store(bytes = read_cache_bytes(), std::memory_order_relaxed);
+  return bytes;
 }
 
 }  // namespace dlferry

@@ -112,12 +112,14 @@ std::atomic<Pool*> current_pool{nullptr};
 // pool, and makes its own when it needs one.
 void forget_pool() noexcept { current_pool.store(nullptr, std::memory_order_relaxed); }
 
+// Registered when the library is loaded: on first use, a fork could come in between.
+[[maybe_unused]] const int registered = pthread_atfork(nullptr, nullptr, forget_pool);
+
 // The pool is leaked on purpose: its threads sleep in it until the process ends, also while static
 // objects are being destroyed.
 Pool* pool() noexcept {
   Pool* existing = current_pool.load(std::memory_order_acquire);
   if (existing) return existing;
-  [[maybe_unused]] static const int registered = pthread_atfork(nullptr, nullptr, forget_pool);
   Pool* made = new (std::nothrow) Pool;
   if (made && !current_pool.compare_exchange_strong(existing, made, std::memory_order_acq_rel)) {
     delete made;  // another thread was first
@@ -133,9 +135,13 @@ void set_worker_count(int count) noexcept {
 }
 
 int worker_count() noexcept {
-  static const int kDefault = available_processors();
+  // Not a static made on first use: a child that is forked meanwhile would wait for its guard.
+  static std::atomic<int> available{0};
   const int chosen = chosen_count.load(std::memory_order_relaxed);
-  return chosen > 0 ? chosen : kDefault;
+  if (chosen > 0) return chosen;
+  int count = available.load(std::memory_order_relaxed);
+  if (count == 0) available.store(count = available_processors(), std::memory_order_relaxed);
+  return count;
 }
 
 void run_tasks(std::size_t count, void (*task)(void*, std::size_t) noexcept,

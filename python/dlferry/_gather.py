@@ -33,6 +33,9 @@ def on_host(source: Any) -> torch.Tensor:
 def copied(source: Any, dtype: torch.dtype) -> torch.Tensor:
     """A new CPU tensor with the elements of a source or of `Pieces`, cast to `dtype`."""
     if not isinstance(source, Pieces):
+        if dtype != source.dtype and torch.complex32 in (dtype, source.dtype):
+            # Beyond the core's casts.
+            return _torch.converted(on_host(source), torch.device("cpu"), dtype)
         return core.copy(source, dtype)
     out: torch.Tensor = torch.empty(source.shape, dtype=dtype, device="cpu")
     rest = out.view(-1)

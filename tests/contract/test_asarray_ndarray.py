@@ -309,3 +309,12 @@ def test_requires_grad_of_an_array(copy: bool | None) -> None:
     assert overlaps(t, a) == (copy is None)
     assert not dlferry.asarray(a, requires_grad=False).requires_grad
     assert dlferry.asarray(a, dtype=torch.float64, requires_grad=True).is_leaf
+
+
+@pytest.mark.filterwarnings("ignore:ComplexHalf:UserWarning")  # torch's, once in a process
+def test_complex32_is_reached_from_every_dtype() -> None:
+    for kind in NUMPY_TO_TORCH:
+        for x in (sample(kind), sample(kind)[:, ::-1], sample(kind, ())):
+            t = dlferry.asarray(x, dtype=torch.complex32)
+            assert t.dtype == torch.complex32
+            assert np.array_equal(t.to(torch.complex64).numpy(), x.astype(np.complex64))
