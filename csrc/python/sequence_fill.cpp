@@ -60,14 +60,12 @@ void Leaves::fill_arrays(const View& out) const noexcept {
 
 void Leaves::copy_array(const View& out, const Leaf& leaf) const noexcept {
   const View source = view_of(leaf);
-  host_copy({place_of(out, leaf),
-             source.shape,
-             out.strides + leaf.axis,
-             source.ndim,
-             out.dtype,
-             false,
-             {}},
-            source);
+  View place = source;
+  place.data = place_of(out, leaf);
+  place.strides = out.strides + leaf.axis;
+  place.dtype = out.dtype;
+  place.swapped = false;
+  host_copy(place, source, static_cast<std::int64_t>(count_ * item_size(out.dtype)));
 }
 
 bool Leaves::fill_numbers(const View& out) const {

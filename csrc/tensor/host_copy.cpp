@@ -29,6 +29,9 @@ namespace {
 constexpr std::int64_t kParallelBytes = std::int64_t{1} << 20;
 constexpr std::int64_t kTaskBytes = std::int64_t{1} << 19;
 
+// Of a destination: smaller parts of a large whole are mostly broken cache lines.
+constexpr std::int64_t kSmallestStream = 4 << 10;
+
 // Pieces that are not worth cutting further, in elements: rows stay long, and tiles read whole
 // pages of the source.
 constexpr std::int64_t kSmallestRow = 512;
@@ -99,19 +102,21 @@ bool can_copy(DType to, DType from) noexcept {
   return to == from || (to != DType::kComplex32 && from != DType::kComplex32);
 }
 
-void host_copy(const View& dst, const View& src) noexcept {
+void host_copy(const View& dst, const View& src, std::int64_t whole_bytes) noexcept {
   const std::int64_t count = element_count(dst);
   if (count == 0) return;
   Conversion conversion = conversion_between(dst, src);
   const auto to_bytes = count * static_cast<std::int64_t>(conversion.to_size);
   const auto from_bytes = count * static_cast<std::int64_t>(conversion.from_size);
   const std::int64_t bytes = std::max(to_bytes, from_bytes);
-  if (bytes < kParallelBytes && !conversion.changes_bytes() && is_contiguous(dst) &&
-      is_contiguous(src)) {
+  conversion.stream =
+      to_bytes >= kSmallestStream &&
+      std::max(to_bytes, whole_bytes) >= static_cast<std::int64_t>(last_cache_bytes() / 2);
+  if (bytes < kParallelBytes && !conversion.changes_bytes() && !conversion.stream &&
+      is_contiguous(dst) && is_contiguous(src)) {
     std::memcpy(dst.data, src.data, static_cast<std::size_t>(bytes));
     return;
   }
-  conversion.stream = to_bytes >= static_cast<std::int64_t>(last_cache_bytes() / 2);
 
   const Box box = make_box(dst, src);
   const std::optional<int> across = tile_axis(box);

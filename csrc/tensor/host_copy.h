@@ -16,7 +16,8 @@ namespace dlferry {
 // one shape and do not overlap; complex32 casts to and from nothing but itself.
 //
 // Large copies are shared among the threads of workers.h, and for new memory `prepare_pages` comes
-// first. Knows no Python: the caller releases the GIL. Throws nothing.
-void host_copy(const View& dst, const View& src) noexcept;
+// first. Where `dst` is one of many parts that are copied one after another, `whole_bytes` says how
+// large they are together. Knows no Python: the caller releases the GIL. Throws nothing.
+void host_copy(const View& dst, const View& src, std::int64_t whole_bytes = 0) noexcept;
 
 }  // namespace dlferry

@@ -37,8 +37,12 @@ def tensor_of(values: list[Number], shape: Shape, dtype: torch.dtype) -> torch.T
         plain = [bool(value) for value in values]
     else:
         plain = _as_integers(values, dtype)
-    flat: torch.Tensor = torch.tensor(plain, dtype=dtype, device="cpu")
-    return flat.reshape(shape)
+    parts = dtype
+    if dtype == torch.complex32:  # which torch warns about when it is asked for by name
+        plain = [part for value in plain for part in (value.real, value.imag)]
+        parts = torch.float16
+    flat: torch.Tensor = torch.tensor(plain, dtype=parts, device="cpu")
+    return flat.view(dtype).reshape(shape)
 
 
 def _as_float(value: Number, dtype: torch.dtype) -> float | complex:

@@ -85,7 +85,7 @@ def test_a_million_numbers() -> None:
     floats = np.random.default_rng(1).standard_normal(10**6)
     t = dlferry.asarray(floats.tolist(), dtype=torch.float64)
     assert np.array_equal(t.numpy(), floats)
-    ints = (floats * 2**50).astype(np.int64)
+    ints = (floats[: 10**5] * 2**50).astype(np.int64)
     assert np.array_equal(dlferry.asarray(ints.tolist()).numpy(), ints)
     mixed = [*ints[:-1].tolist(), 0.5]
     assert dlferry.asarray(mixed).dtype == torch.float32
