@@ -22,7 +22,7 @@ class Reader {
         axes_(row_ > 1 ? without_inner(box) : box),
         cursor_(axes_),
         gather_(item_, conversion.swap_size, row_, box.inner().src, cursor_.stride()),
-        in_place_(conversion.swap_size == 1 &&
+        in_place_(row_ == 1 && conversion.swap_size == 1 &&
                   cursor_.stride() == static_cast<std::int64_t>(item_) &&
                   static_cast<std::size_t>(cursor_.run()) * item_ >= kInPlaceBytes) {}
 
