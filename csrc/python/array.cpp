@@ -1,4 +1,6 @@
 // array_on: torch.Tensor -> ndarray.
+#include <utility>
+
 #include "python/exchange.h"
 #include "python/numpy_api.h"
 
@@ -17,21 +19,16 @@ void rebase(PyObject* array, Ref base) noexcept {
 
 PyObject* first_array_on(const Torch& torch, PyObject* tensor) {
   Ref storage = Ref::steal(PyObject_CallOneArg(torch.untyped_storage, tensor));
-  if (!storage) return nullptr;
+  return storage ? first_array_on(torch, tensor, std::move(storage)) : nullptr;
+}
+
+PyObject* first_array_on(const Torch& torch, PyObject* tensor, Ref storage) {
   PyObject* array = PyObject_CallOneArg(torch.numpy, tensor);
   if (array != nullptr) rebase(array, std::move(storage));
   return array;
 }
 
-PyObject* array_on(const Torch& torch, PyObject* tensor, const View& view) {
-  Ref storage = Ref::steal(PyObject_CallOneArg(torch.untyped_storage, tensor));
-  if (!storage) return nullptr;
-  const Ref resizable = Ref::steal(PyObject_CallOneArg(torch.resizable, storage.get()));
-  if (!resizable) return nullptr;
-  if (resizable.get() != Py_False) {
-    const Ref requires_grad = Ref::steal(PyObject_GetAttr(tensor, names().requires_grad));
-    return requires_grad.get() == Py_False ? first_array_on(torch, tensor) : nullptr;
-  }
+PyObject* array_on(const View& view, Ref storage) {
   PyArray_Descr* descr = PyArray_DescrFromType(*numpy_type_number(view.dtype));
   auto* shape = const_cast<npy_intp*>(reinterpret_cast<const npy_intp*>(view.shape));
   auto* strides = const_cast<npy_intp*>(reinterpret_cast<const npy_intp*>(view.strides));

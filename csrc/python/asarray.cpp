@@ -88,7 +88,8 @@ bool is_plain(const Torch& torch, PyObject* object) {
   return PyArray_CheckExact(object) || (!is_tensor(torch, object) && !PyArray_Check(object));
 }
 
-PyObject* convert_or_delegate(const Torch& torch, const Call& call, Signature signature) {
+[[gnu::noinline]] PyObject* convert_or_delegate(const Torch& torch, const Call& call,
+                                                Signature signature) {
   const bool is_asarray = signature == Signature::kAsarray;
   PyObject* general = is_asarray ? installed().asarray : installed().from_dlpack;
   Request request;
@@ -102,14 +103,27 @@ PyObject* convert_or_delegate(const Torch& torch, const Call& call, Signature si
                                        : call.delegate(general);
 }
 
+// Most arrays have nothing about them that a policy would have to decide: shared in the shortest
+// way. Null without an error for the others.
+PyObject* share_carray(const Torch& torch, PyObject* object) {
+  auto* array = reinterpret_cast<PyArrayObject*>(object);
+  if (!PyArray_ISCARRAY(array)) return nullptr;
+  const std::optional<DType> dtype = dtype_from_numpy(PyArray_DESCR(array));
+  return dtype ? share_whole(torch, array, *dtype) : nullptr;
+}
+
 PyObject* asarray(PyObject*, PyObject* const* args, Py_ssize_t nargs, PyObject* keywords) {
   const Call call{args, nargs, keywords};
   const Torch* const torch = python::torch();
   if (torch == nullptr) return nullptr;
-  if (nargs == 1 && keywords == nullptr && !PyArray_CheckExact(args[0]) &&
-      is_tensor(*torch, args[0])) {
-    Py_INCREF(args[0]);
-    return args[0];
+  if (nargs == 1 && keywords == nullptr) {
+    if (PyArray_CheckExact(args[0])) {
+      PyObject* shared = share_carray(*torch, args[0]);
+      if (shared != nullptr || PyErr_Occurred() != nullptr) return shared;
+    } else if (is_tensor(*torch, args[0])) {
+      Py_INCREF(args[0]);
+      return args[0];
+    }
   }
   return convert_or_delegate(*torch, call, Signature::kAsarray);
 }
@@ -132,8 +146,10 @@ PyObject* from_dlpack(PyObject*, PyObject* const* args, Py_ssize_t nargs, PyObje
   const Call call{args, nargs, keywords};
   const Torch* const torch = python::torch();
   if (torch == nullptr) return nullptr;
-  if (nargs == 1 && keywords == nullptr && Py_TYPE(args[0]) == torch->tensor) {
-    PyObject* result = alias(*torch, args[0]);
+  if (nargs == 1 && keywords == nullptr) {
+    PyObject* result = Py_TYPE(args[0]) == torch->tensor ? alias(*torch, args[0])
+                       : PyArray_CheckExact(args[0])     ? share_carray(*torch, args[0])
+                                                         : nullptr;
     if (result != nullptr || PyErr_Occurred() != nullptr) return result;
   }
   return convert_or_delegate(*torch, call, Signature::kFromDlpack);
@@ -145,26 +161,29 @@ bool bit_is_set(PyObject* tensor, PyObject* method) {
   return bit.get() != Py_False;
 }
 
-// Null without an error: not a plain CPU tensor of one of NumPy's dtypes.
+// Null, perhaps with an error: not a plain CPU tensor of one of NumPy's dtypes.
 PyObject* array_of(const Torch& torch, PyObject* tensor) {
+  Ref storage = Ref::steal(PyObject_CallOneArg(torch.untyped_storage, tensor));
+  if (!storage) return nullptr;
+  const Ref resizable = Ref::steal(PyObject_CallOneArg(torch.resizable, storage.get()));
+  if (resizable.get() == Py_True) return first_array_on(torch, tensor, std::move(storage));
   TensorView seen;
-  if (torch.table == nullptr || !look(torch, tensor, seen)) {
-    PyErr_Clear();
-    return nullptr;
-  }
+  if (!resizable || !look(torch, tensor, seen)) return nullptr;
   const View& view = seen.view;
   if (view.device.device_type != dlpack::kCPU || !numpy_type_number(view.dtype)) return nullptr;
   if (bit_is_set(tensor, torch.is_neg)) return nullptr;
   if (is_complex(view.dtype) && bit_is_set(tensor, torch.is_conj)) return nullptr;
-  return array_on(torch, tensor, view);
+  return array_on(view, std::move(storage));
 }
 
 PyObject* to_numpy(PyObject*, PyObject* const* args, Py_ssize_t nargs, PyObject* keywords) {
   const Torch* const torch = python::torch();
   if (torch == nullptr) return nullptr;
-  if (nargs == 1 && keywords == nullptr && Py_TYPE(args[0]) == torch->tensor) {
+  if (nargs == 1 && keywords == nullptr && Py_TYPE(args[0]) == torch->tensor &&
+      torch->table != nullptr) {
     PyObject* result = array_of(*torch, args[0]);
-    if (result != nullptr || PyErr_Occurred() != nullptr) return result;
+    if (result != nullptr) return result;
+    PyErr_Clear();  // the general route says what there is to say
   }
   return Call{args, nargs, keywords}.delegate(installed().to_numpy);
 }

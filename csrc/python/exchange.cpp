@@ -43,7 +43,7 @@ struct Block {
       PyErr_NoMemory();
       return nullptr;
     }
-    auto* block = new (memory) Block{};
+    auto* block = new (memory) Block;
     block->managed.manager_ctx = block;
     block->managed.deleter = &Block::release;
     std::int64_t* shape = block->shape();
@@ -86,6 +86,21 @@ PyObject* share_by_capsule(const Torch& torch, Source& source) {
   }
   PyObject* dtype = torch.dtypes[static_cast<std::size_t>(source.view.dtype)];
   return PyObject_CallFunctionObjArgs(torch.from_capsule, capsule.get(), dtype, nullptr);
+}
+
+PyObject* import(const Torch& torch, const View& view, bool contiguous, Owner owner) {
+  VersionedBlock* block = VersionedBlock::make(view, contiguous);
+  if (block == nullptr) return nullptr;
+  block->managed.version = {dlpack::kMajorVersion,
+                            contiguous ? kMinorWithoutStrides : dlpack::kMinorVersion};
+  block->managed.flags = 0;
+  block->owner = std::move(owner);
+  void* tensor = nullptr;
+  if (torch.table->managed_tensor_to_py_object_no_sync(&block->managed, &tensor) == 0) {
+    return static_cast<PyObject*>(tensor);
+  }
+  VersionedBlock::release(&block->managed);  // torch does not, when it fails
+  return nullptr;
 }
 
 Ref tuple_of(const std::int64_t* values, int count) {
@@ -141,17 +156,16 @@ Ref empty_strided(const Torch& torch, const View& like, const std::int64_t* stri
 PyObject* share(const Torch& torch, Source& source) {
   if (!source.owner.claim()) return nullptr;
   if (torch.table == nullptr) return share_by_capsule(torch, source);
-  VersionedBlock* block = VersionedBlock::make(source.view, source.contiguous);
-  if (block == nullptr) return nullptr;
-  block->managed.version = {dlpack::kMajorVersion,
-                            source.contiguous ? kMinorWithoutStrides : dlpack::kMinorVersion};
-  block->owner = std::move(source.owner);
-  void* tensor = nullptr;
-  if (torch.table->managed_tensor_to_py_object_no_sync(&block->managed, &tensor) == 0) {
-    return static_cast<PyObject*>(tensor);
-  }
-  VersionedBlock::release(&block->managed);  // torch does not, when it fails
-  return nullptr;
+  return import(torch, source.view, source.contiguous, std::move(source.owner));
+}
+
+PyObject* share_whole(const Torch& torch, PyArrayObject* array, DType dtype) {
+  if (torch.table == nullptr) return nullptr;
+  const View view{.data = reinterpret_cast<std::byte*>(PyArray_BYTES(array)),
+                  .shape = PyArray_DIMS(array),
+                  .ndim = PyArray_NDIM(array),
+                  .dtype = dtype};
+  return import(torch, view, true, Owner::of(Ref::borrow(reinterpret_cast<PyObject*>(array))));
 }
 
 namespace {

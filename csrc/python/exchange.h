@@ -9,6 +9,7 @@
 #include <optional>
 
 #include "python/doors.h"
+#include "python/numpy_api.h"
 #include "python/source.h"
 
 namespace dlferry::python {
@@ -16,6 +17,10 @@ namespace dlferry::python {
 // A tensor on the source's memory. Takes the owner over; drops it if torch refuses.
 // Wants: a dtype, strides that torch can represent, memory that exists.
 [[nodiscard]] PyObject* share(const Torch& torch, Source& source);
+
+// The same for an array that is aligned, writable, C-contiguous and in native byte order: nothing
+// else has to be known. Null without an error where there is no exchange table.
+[[nodiscard]] PyObject* share_whole(const Torch& torch, PyArrayObject* array, DType dtype);
 
 // A fresh, ordinary CPU tensor with the source's elements cast to `dtype`. Keeps the strides of a
 // dense source. Releases the GIL while copying much.
@@ -37,14 +42,15 @@ struct TensorView {
 // grad, conj and neg bits. False for any other, and then without an error.
 [[nodiscard]] bool look_plain(const Torch& torch, PyObject* tensor, TensorView& out);
 
-// An ndarray on the memory of a plain CPU tensor without conj and neg bits, of a dtype that NumPy
-// has. Null without an error for a tensor that requires grad and must be detached first. It owns
-// the tensor's storage, which can no longer be resized, so that no later operation on the tensor
-// (`resize_`, `set_`, `.data =`) can move the memory from under it.
-[[nodiscard]] PyObject* array_on(const Torch& torch, PyObject* tensor, const View& view);
+// An ndarray on the memory of a plain CPU tensor, which `view` describes, of a dtype that NumPy
+// has. It owns the tensor's storage, which can no longer be resized, so that no later operation on
+// the tensor (`resize_`, `set_`, `.data =`) can move the memory from under it.
+[[nodiscard]] PyObject* array_on(const View& view, Ref storage);
 
 // The same for a storage that may still be resized: only `Tensor.numpy()` can forbid that, so its
-// array is used, with the storage in place of the tensor as its base.
+// array is used, with the storage in place of the tensor as its base. Fails as that does for
+// tensors that are not plain.
+[[nodiscard]] PyObject* first_array_on(const Torch& torch, PyObject* tensor, Ref storage);
 [[nodiscard]] PyObject* first_array_on(const Torch& torch, PyObject* tensor);
 
 }  // namespace dlferry::python

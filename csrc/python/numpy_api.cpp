@@ -32,6 +32,27 @@ constexpr DType integer() {
   return kIntegers[kUnsigned][kLog2];
 }
 
+constexpr auto kByTypeNumber = [] {
+  std::array<std::optional<DType>, NPY_HALF + 1> table{};
+  table[NPY_BOOL] = DType::kBool;
+  table[NPY_BYTE] = DType::kInt8;
+  table[NPY_UBYTE] = DType::kUInt8;
+  table[NPY_SHORT] = integer<npy_short, false>();
+  table[NPY_USHORT] = integer<npy_ushort, true>();
+  table[NPY_INT] = integer<npy_int, false>();
+  table[NPY_UINT] = integer<npy_uint, true>();
+  table[NPY_LONG] = integer<npy_long, false>();
+  table[NPY_ULONG] = integer<npy_ulong, true>();
+  table[NPY_LONGLONG] = integer<npy_longlong, false>();
+  table[NPY_ULONGLONG] = integer<npy_ulonglong, true>();
+  table[NPY_HALF] = DType::kFloat16;
+  table[NPY_FLOAT] = DType::kFloat32;
+  table[NPY_DOUBLE] = DType::kFloat64;
+  table[NPY_CFLOAT] = DType::kComplex64;
+  table[NPY_CDOUBLE] = DType::kComplex128;
+  return table;
+}();
+
 struct ScalarType {
   PyTypeObject* type;  // NumPy's: it lives as long as the process
   DType dtype;
@@ -67,42 +88,9 @@ std::optional<DType> dtype_from_scalar(PyObject* object) noexcept {
 }
 
 std::optional<DType> dtype_from_numpy(PyArray_Descr* descr) noexcept {
-  switch (descr->type_num) {
-    case NPY_BOOL:
-      return DType::kBool;
-    case NPY_BYTE:
-      return DType::kInt8;
-    case NPY_UBYTE:
-      return DType::kUInt8;
-    case NPY_SHORT:
-      return integer<npy_short, false>();
-    case NPY_USHORT:
-      return integer<npy_ushort, true>();
-    case NPY_INT:
-      return integer<npy_int, false>();
-    case NPY_UINT:
-      return integer<npy_uint, true>();
-    case NPY_LONG:
-      return integer<npy_long, false>();
-    case NPY_ULONG:
-      return integer<npy_ulong, true>();
-    case NPY_LONGLONG:
-      return integer<npy_longlong, false>();
-    case NPY_ULONGLONG:
-      return integer<npy_ulonglong, true>();
-    case NPY_HALF:
-      return DType::kFloat16;
-    case NPY_FLOAT:
-      return DType::kFloat32;
-    case NPY_DOUBLE:
-      return DType::kFloat64;
-    case NPY_CFLOAT:
-      return DType::kComplex64;
-    case NPY_CDOUBLE:
-      return DType::kComplex128;
-    default:
-      return PyTypeNum_ISUSERDEF(descr->type_num) ? dtype_from_ml_dtypes(descr) : std::nullopt;
-  }
+  const auto number = static_cast<std::size_t>(descr->type_num);
+  if (number < kByTypeNumber.size()) return kByTypeNumber[number];
+  return PyTypeNum_ISUSERDEF(descr->type_num) ? dtype_from_ml_dtypes(descr) : std::nullopt;
 }
 
 std::optional<int> numpy_type_number(DType dtype) noexcept {

@@ -35,7 +35,8 @@ class Ref {
 
 // Drops a reference while an error may be set: what runs then must not see or lose the error.
 inline void drop_keeping_error(PyObject* object) noexcept {
-  if (PyErr_Occurred() == nullptr) {
+  const bool runs_nothing = object != nullptr && Py_REFCNT(object) > 1;
+  if (runs_nothing || PyErr_Occurred() == nullptr) {
     Py_XDECREF(object);
     return;
   }

@@ -5,13 +5,8 @@
 namespace dlferry::python {
 namespace {
 
-bool interpreter_is_gone() noexcept {
-#if PY_VERSION_HEX >= 0x030D0000
-  return Py_IsInitialized() == 0 || Py_IsFinalizing() != 0;
-#else
-  return Py_IsInitialized() == 0 || _Py_IsFinalizing() != 0;
-#endif
-}
+// From the moment that finalisation begins: a thread that asked for the GIL then would never go on.
+bool interpreter_is_gone() noexcept { return Py_IsInitialized() == 0; }
 
 void release_object(PyObject* object) noexcept {
   if (interpreter_is_gone()) return;
