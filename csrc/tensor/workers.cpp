@@ -2,7 +2,6 @@
 
 #include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 
 #include <algorithm>
 #include <atomic>
@@ -10,7 +9,8 @@
 #include <mutex>
 #include <new>
 #include <system_error>
-#include <thread>
+
+#include "tensor/quiet_thread.h"
 
 namespace dlferry {
 namespace {
@@ -65,21 +65,15 @@ class Pool {
 
  private:
   bool start_thread() noexcept {
-    // The interpreter's signal handlers belong on its own threads.
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    bool started = true;
     try {
-      std::thread([this] { serve_forever(); }).detach();
+      quiet_thread([this] { serve_forever(); }).detach();
       ++threads_;
+      return true;
     } catch (const std::system_error&) {
-      started = false;
+      return false;
     } catch (const std::bad_alloc&) {
-      started = false;
+      return false;
     }
-    pthread_sigmask(SIG_SETMASK, &before, nullptr);
-    return started;
   }
 
   void serve_forever() noexcept {

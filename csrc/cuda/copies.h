@@ -1,0 +1,24 @@
+// Copies across the link, as the driver is asked for them.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "cuda/driver.h"
+
+namespace dlferry::cuda {
+
+enum class Direction : std::uint8_t { kToDevice, kToHost };
+
+struct LinkCopy {
+  std::byte* host;  // page-locked, always: pageable memory would make the driver wait
+  cu::DevicePtr device;
+  std::size_t bytes;  // not 0
+};
+
+// Submits the copies to `stream`, in one call of the driver where it can take several. When this
+// throws Error, some of them may have been submitted.
+void submit_copies(Direction direction, std::span<const LinkCopy> copies, cu::Stream stream);
+
+}  // namespace dlferry::cuda

@@ -1,0 +1,141 @@
+#include "cuda/parts.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <utility>
+
+#include "tensor/range.h"
+#include "tensor/workers.h"
+
+namespace dlferry::cuda {
+namespace {
+
+// A link that works on one part of this size keeps an urgent one waiting for a third of a
+// millisecond; larger parts gain nothing.
+constexpr std::size_t kDirectBytes = std::size_t{16} << 20;
+
+// Below this, putting leaves together costs less than a copy for each.
+constexpr std::size_t kSmallestDirect = std::size_t{64} << 10;
+
+// Leaves begin in a slot as they do on the device: where vectors like to begin.
+constexpr std::size_t kAlignment = 256;
+
+// One thread fills less sooner than others wake up.
+constexpr std::size_t kParallelBytes = std::size_t{512} << 10;
+
+std::int64_t item_bytes(const Leaf& leaf) noexcept {
+  return static_cast<std::int64_t>(item_size(leaf.wire));
+}
+
+template <class Move>
+void for_each_piece(const Part& part, const Move& move) noexcept {
+  if (part.pieces.size() == 1 || part.slot_bytes < kParallelBytes) {
+    for (const Piece& piece : part.pieces) move(piece);
+  } else {
+    parallel(part.pieces.size(), [&](std::size_t i) noexcept { move(part.pieces[i]); });
+  }
+}
+
+}  // namespace
+
+std::size_t Leaf::bytes() const noexcept {
+  return static_cast<std::size_t>(element_count(*host)) * item_size(wire);
+}
+
+bool Leaf::goes_direct() const noexcept {
+  return pinned && host->dtype == wire && !host->swapped && is_contiguous(*host);
+}
+
+std::vector<LinkCopy> Part::copies(std::byte* slot) const {
+  if (is_direct()) return {direct};
+  std::vector<LinkCopy> copies;
+  for (const Run& run : runs) copies.push_back({slot + run.offset, run.device, run.bytes});
+  return copies;
+}
+
+void fill_slot(const Part& part, std::byte* slot) noexcept {
+  for_each_piece(part, [&](const Piece& piece) noexcept {
+    pack_range(slot + piece.offset, piece.leaf->wire, *piece.leaf->host, piece.first, piece.count);
+  });
+}
+
+void drain_slot(const Part& part, const std::byte* slot) noexcept {
+  for_each_piece(part, [&](const Piece& piece) noexcept {
+    unpack_range(*piece.leaf->host, slot + piece.offset, piece.leaf->wire, piece.first,
+                 piece.count);
+  });
+}
+
+Parts::Parts(std::vector<Leaf> leaves, bool packed, std::size_t slot_bytes)
+    : leaves_(std::move(leaves)), packed_(packed), slot_bytes_(slot_bytes) {
+  std::erase_if(leaves_, [](const Leaf& leaf) { return leaf.bytes() == 0; });
+  for (const Leaf& leaf : leaves_) {
+    total_bytes_ += leaf.bytes();
+    has_direct_ |= leaf.goes_direct();
+  }
+}
+
+// A small page-locked leaf goes direct only when it is alone.
+bool Parts::next_is_direct() const noexcept {
+  const Leaf& leaf = leaves_[leaf_];
+  return leaf.goes_direct() && (leaves_.size() == 1 || leaf.bytes() >= kSmallestDirect);
+}
+
+Part Parts::next() { return next_is_direct() ? next_direct() : next_staged(); }
+
+Part Parts::next_direct() {
+  const Leaf& leaf = leaves_[leaf_];
+  const std::int64_t item = item_bytes(leaf);
+  const std::int64_t most = std::max<std::int64_t>(kDirectBytes / item_size(leaf.wire), 1);
+  const std::int64_t count = std::min(element_count(*leaf.host) - first_, most);
+  Part part;
+  part.direct = {.host = leaf.host->data + first_ * item,
+                 .device = leaf.device + static_cast<cu::DevicePtr>(first_ * item),
+                 .bytes = static_cast<std::size_t>(count * item)};
+  advance(count);
+  return part;
+}
+
+Part Parts::next_staged() {
+  Part part;
+  std::size_t end = 0;  // of what is in the slot
+  while (!at_end() && (part.pieces.empty() || !next_is_direct())) {
+    const Leaf& leaf = leaves_[leaf_];
+    const std::int64_t item = item_bytes(leaf);
+    const std::size_t begin = (end + kAlignment - 1) / kAlignment * kAlignment;
+    const auto room = static_cast<std::int64_t>(slot_bytes_ - std::min(begin, slot_bytes_)) / item;
+    const std::int64_t count = std::min(element_count(*leaf.host) - first_, room);
+    if (count == 0) break;
+    const auto bytes = static_cast<std::size_t>(count * item);
+    part.pieces.push_back({&leaf, first_, count, begin});
+    append_run(part, {begin, leaf.device + static_cast<cu::DevicePtr>(first_ * item), bytes});
+    end = begin + bytes;
+    advance(count);
+  }
+  part.slot_bytes = end;
+  return part;
+}
+
+// Neighbours on the device that lie as they do in the slot cross the link as one, and take with
+// them what lies between, where it is nobody's.
+void Parts::append_run(Part& part, Run run) const {
+  if (!part.runs.empty()) {
+    Run& before = part.runs.back();
+    const std::size_t gap = run.offset - (before.offset + before.bytes);
+    const bool close = run.device - before.device == run.offset - before.offset;
+    if (close && (gap == 0 || packed_)) {
+      before.bytes += gap + run.bytes;
+      return;
+    }
+  }
+  part.runs.push_back(run);
+}
+
+void Parts::advance(std::int64_t count) noexcept {
+  first_ += count;
+  if (first_ < element_count(*leaves_[leaf_].host)) return;
+  first_ = 0;
+  ++leaf_;
+}
+
+}  // namespace dlferry::cuda

@@ -1,0 +1,48 @@
+#include "cuda/staging.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace dlferry::cuda {
+
+void StagingRing::adopt(HostAllocation memory) {
+  free_.reserve(slots_);
+  memory_ = std::move(memory);
+  for (std::size_t i = 0; i < slots_; ++i) free_.push_back(memory_.data() + i * slot_bytes_);
+}
+
+std::byte* StagingRing::take() noexcept {
+  if (free_.empty()) return nullptr;
+  std::byte* const slot = free_.back();  // the one used last is warmest in the caches
+  free_.pop_back();
+  return slot;
+}
+
+InlineSlots::Slot* InlineSlots::take() {
+  const std::lock_guard lock(mutex_);
+  if (slots_.empty()) {
+    std::vector<Slot> slots(kSlots);
+    memory_ = HostAllocation(kSlotBytes * kSlots);
+    for (std::size_t i = 0; i < kSlots; ++i) slots[i].data = memory_.data() + i * kSlotBytes;
+    slots_ = std::move(slots);
+  }
+  // In turns, so the oldest copy is looked at first. A few more, for callers on several streams.
+  constexpr std::size_t kTries = 4;
+  for (std::size_t i = 0; i < kTries; ++i) {
+    Slot& slot = slots_[next_];
+    next_ = (next_ + 1) % kSlots;
+    if (slot.taken || (slot.last_use && !slot.last_use->is_done())) continue;
+    slot.last_use.reset();
+    slot.taken = true;
+    return &slot;
+  }
+  return nullptr;
+}
+
+void InlineSlots::give_back(Slot* slot, std::shared_ptr<Event> last_use) noexcept {
+  const std::lock_guard lock(mutex_);
+  slot->last_use = std::move(last_use);
+  slot->taken = false;
+}
+
+}  // namespace dlferry::cuda

@@ -1,0 +1,152 @@
+#include "cuda/transfer.h"
+
+#include <algorithm>
+#include <thread>
+#include <utility>
+
+namespace dlferry::cuda {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// A handle that a forked child inherited: its threads and its device are the parent's.
+void require_own_process() {
+  if (is_forked()) (void)driver();  // throws Unavailable
+}
+
+}  // namespace
+
+std::shared_ptr<Transfer> Transfer::submitted(int device, std::shared_ptr<Event> event,
+                                              bool reads_late) {
+  auto transfer = std::make_shared<Transfer>(device);
+  transfer->last_ = std::move(event);
+  transfer->submitted_ = true;
+  transfer->reads_late_ = reads_late;
+  transfer->watched_ = false;
+  return transfer;
+}
+
+std::shared_ptr<Transfer> Transfer::finished(int device) {
+  auto transfer = std::make_shared<Transfer>(device);
+  transfer->submitted_ = transfer->done_ = true;
+  return transfer;
+}
+
+bool Transfer::is_done() {
+  require_own_process();
+  const std::lock_guard lock(mutex_);
+  if (!done_ && !watched_) {
+    const ContextGuard guard(device_);
+    done_ = last_->is_done();
+  }
+  return done_;
+}
+
+void Transfer::wait(cu::Stream stream) {
+  require_own_process();
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [this] { return submitted_ || failure_; });
+  throw_if_failed(lock);
+  if (done_) return;
+  const ContextGuard guard(device_);
+  last_->make_wait(stream);
+}
+
+bool Transfer::synchronize(Timeout timeout) {
+  require_own_process();
+  std::unique_lock lock(mutex_);
+  if (!watched_ && !done_) {
+    lock.unlock();
+    if (!synchronize_event(timeout)) return false;
+    lock.lock();
+    done_ = true;
+  }
+  const auto is_done = [this] { return done_; };
+  if (!timeout) {
+    changed_.wait(lock, is_done);
+  } else if (!changed_.wait_for(lock, *timeout, is_done)) {
+    return false;
+  }
+  throw_if_failed(lock);
+  return true;
+}
+
+// CUDA has no wait with a timeout: look again and again, less and less often.
+bool Transfer::synchronize_event(Timeout timeout) {
+  const ContextGuard guard(device_);
+  if (!timeout) {
+    last_->synchronize();
+    return true;
+  }
+  const Clock::time_point deadline = Clock::now() + *timeout;
+  std::chrono::nanoseconds pause = std::chrono::microseconds(5);
+  while (!last_->is_done()) {
+    const Clock::time_point now = Clock::now();
+    if (now >= deadline) return false;
+    std::this_thread::sleep_for(std::min<std::chrono::nanoseconds>(pause, deadline - now));
+    pause = std::min<std::chrono::nanoseconds>(2 * pause, std::chrono::milliseconds(1));
+  }
+  return true;
+}
+
+void Transfer::wait_until_read() {
+  require_own_process();
+  {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [this] { return submitted_; });
+    if (!reads_late_) return throw_if_failed(lock);
+  }
+  (void)synchronize();
+}
+
+bool Transfer::cancel() noexcept {
+  if (is_forked()) return false;
+  const std::lock_guard lock(mutex_);
+  if (submitted_) return false;
+  if (!failure_) failure_ = std::make_exception_ptr(Cancelled());
+  changed_.notify_all();
+  return true;
+}
+
+bool Transfer::is_abandoned() const noexcept {
+  const std::lock_guard lock(mutex_);
+  return failure_ != nullptr;
+}
+
+void Transfer::fail(std::exception_ptr why) noexcept {
+  const std::lock_guard lock(mutex_);
+  if (!failure_) failure_ = std::move(why);
+  changed_.notify_all();
+}
+
+void Transfer::part_begins() noexcept {
+  const std::lock_guard lock(mutex_);
+  ++parts_;
+}
+
+void Transfer::part_ends() noexcept {
+  const std::lock_guard lock(mutex_);
+  --parts_;
+  finish_if_complete();
+}
+
+void Transfer::all_submitted(std::shared_ptr<Event> last, bool reads_late) noexcept {
+  const std::lock_guard lock(mutex_);
+  last_ = std::move(last);
+  reads_late_ = reads_late;
+  submitted_ = true;
+  finish_if_complete();
+  changed_.notify_all();
+}
+
+void Transfer::finish_if_complete() noexcept {
+  if (!submitted_ || parts_ > 0) return;
+  done_ = true;
+  changed_.notify_all();
+}
+
+void Transfer::throw_if_failed(const std::unique_lock<std::mutex>&) const {
+  if (failure_) std::rethrow_exception(failure_);
+}
+
+}  // namespace dlferry::cuda

@@ -1,0 +1,32 @@
+// KeptView: a View that owns its shape and strides, for work that outlives its caller.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <memory>
+
+#include "tensor/view.h"
+
+namespace dlferry {
+
+// The memory itself is still someone else's.
+class KeptView {
+ public:
+  KeptView() noexcept = default;
+  explicit KeptView(const View& view)
+      : view_(view), axes_(new std::int64_t[2 * static_cast<std::size_t>(view.ndim)]) {
+    std::copy_n(view.shape, view.ndim, axes_.get());
+    std::copy_n(view.strides, view.ndim, axes_.get() + view.ndim);
+    view_.shape = axes_.get();
+    view_.strides = axes_.get() + view.ndim;
+  }
+
+  [[nodiscard]] const View& operator*() const noexcept { return view_; }
+  [[nodiscard]] const View* operator->() const noexcept { return &view_; }
+
+ private:
+  View view_;
+  std::unique_ptr<std::int64_t[]> axes_;
+};
+
+}  // namespace dlferry
