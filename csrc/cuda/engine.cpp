@@ -63,7 +63,7 @@ TransferEngine& TransferEngine::on(int device) {
   const std::lock_guard lock(registry.mutex);
   found = registry.engines[index].load(std::memory_order_acquire);
   if (found) return *found;
-  const ContextGuard guard(device);
+  const DriverScope scope(device);
   found = new TransferEngine(device);
   registry.engines[index].store(found, std::memory_order_release);
   return *found;
@@ -108,7 +108,7 @@ const Lane& TransferEngine::lane(Direction direction) const noexcept {
 }
 
 std::shared_ptr<Transfer> TransferEngine::start_inline(Request request) {
-  const ContextGuard guard(device_);
+  const DriverScope scope(device_);
   refuse_capture(request.stream);
   find_pinned(request.leaves);
   Parts parts(std::move(request.leaves), request.packed, kInlineBytes);
@@ -147,7 +147,7 @@ std::shared_ptr<Transfer> TransferEngine::submit_inline(const Part& part, Inline
 }
 
 std::shared_ptr<Transfer> TransferEngine::start(Request request) {
-  const ContextGuard guard(device_);
+  const DriverScope scope(device_);
   refuse_capture(request.stream);
   find_pinned(request.leaves);
   Lane& lane = this->lane(request.direction);

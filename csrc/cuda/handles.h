@@ -100,4 +100,14 @@ class RelaxedCapture {
   bool changed_ = true;
 };
 
+// Both of the above: what a call of ours needs, on whatever thread.
+class DriverScope {
+ public:
+  explicit DriverScope(int device) : context_(device) {}  // throws Error or Unavailable
+
+ private:
+  ContextGuard context_;
+  RelaxedCapture relaxed_;
+};
+
 }  // namespace dlferry::cuda

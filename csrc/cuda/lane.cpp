@@ -25,17 +25,12 @@ class Lane::DriverThread {
  public:
   explicit DriverThread(int device) noexcept : device_(device) {}
   void enter() {
-    if (!state_) state_.emplace(device_);
+    if (!scope_) scope_.emplace(device_);
   }
 
  private:
-  struct State {
-    explicit State(int device) : context(device) {}
-    ContextGuard context;
-    RelaxedCapture relaxed;
-  };
   const int device_;
-  std::optional<State> state_;
+  std::optional<DriverScope> scope_;
 };
 
 bool Job::is_small() const noexcept { return parts.total_bytes() <= kSmallBytes; }
@@ -186,8 +181,7 @@ void Lane::take_slot(InFlight& part, Lock& lock) {
   if (!ring_.has_memory()) {
     lock.unlock();  // nobody else allocates it
     HostAllocation memory = [this] {
-      const ContextGuard guard(device_);
-      const RelaxedCapture relaxed;
+      const DriverScope scope(device_);
       return HostAllocation(ring_.bytes_wanted());
     }();
     lock.lock();

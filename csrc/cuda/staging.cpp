@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "cuda/pinned.h"
+
 namespace dlferry::cuda {
 
 void StagingRing::adopt(HostAllocation memory) {
@@ -11,10 +13,16 @@ void StagingRing::adopt(HostAllocation memory) {
   for (std::size_t i = 0; i < slots_; ++i) free_.push_back(memory_.data() + i * slot_bytes_);
 }
 
+void StagingRing::give_back(std::byte* slot) noexcept {
+  free_.push_back(slot);  // `adopt` made room
+  PinnedCounts::end_use(slot_bytes_);
+}
+
 std::byte* StagingRing::take() noexcept {
   if (free_.empty()) return nullptr;
   std::byte* const slot = free_.back();  // the one used last is warmest in the caches
   free_.pop_back();
+  PinnedCounts::begin_use(slot_bytes_);
   return slot;
 }
 
@@ -34,6 +42,7 @@ InlineSlots::Slot* InlineSlots::take() {
     if (slot.taken || (slot.last_use && !slot.last_use->is_done())) continue;
     slot.last_use.reset();
     slot.taken = true;
+    PinnedCounts::begin_use(kSlotBytes);
     return &slot;
   }
   return nullptr;
@@ -43,6 +52,7 @@ void InlineSlots::give_back(Slot* slot, std::shared_ptr<Event> last_use) noexcep
   const std::lock_guard lock(mutex_);
   slot->last_use = std::move(last_use);
   slot->taken = false;
+  PinnedCounts::end_use(kSlotBytes);
 }
 
 }  // namespace dlferry::cuda

@@ -32,7 +32,7 @@ class StagingRing {
 
   // Null when none is free.
   [[nodiscard]] std::byte* take() noexcept;
-  void give_back(std::byte* slot) noexcept { free_.push_back(slot); }  // `adopt` made room
+  void give_back(std::byte* slot) noexcept;
 
  private:
   const std::size_t slot_bytes_;

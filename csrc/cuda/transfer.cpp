@@ -36,7 +36,7 @@ bool Transfer::is_done() {
   require_own_process();
   const std::lock_guard lock(mutex_);
   if (!done_ && !watched_) {
-    const ContextGuard guard(device_);
+    const DriverScope scope(device_);
     done_ = last_->is_done();
   }
   return done_;
@@ -48,7 +48,7 @@ void Transfer::wait(cu::Stream stream) {
   changed_.wait(lock, [this] { return submitted_ || failure_; });
   throw_if_failed(lock);
   if (done_) return;
-  const ContextGuard guard(device_);
+  const DriverScope scope(device_);
   last_->make_wait(stream);
 }
 
@@ -73,7 +73,7 @@ bool Transfer::synchronize(Timeout timeout) {
 
 // CUDA has no wait with a timeout: look again and again, less and less often.
 bool Transfer::synchronize_event(Timeout timeout) {
-  const ContextGuard guard(device_);
+  const DriverScope scope(device_);
   if (!timeout) {
     last_->synchronize();
     return true;
