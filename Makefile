@@ -17,7 +17,7 @@ export PATH := $(BIN):$(PATH)
 # Here the core is built or nothing is: without this a failed compile would end in a pure wheel.
 NATIVE := DLFERRY_NATIVE=on
 
-CPP_FILES := $(shell find csrc tests/cpp -name '*.h' -o -name '*.cpp')
+CPP_FILES := $(shell find csrc tests/cpp tests/sim -name '*.h' -o -name '*.cpp')
 # Directories are among them, so that a file that goes away counts as a change.
 WHEEL_INPUTS := CMakeLists.txt pyproject.toml README.md LICENSE \
 	$(shell find csrc python/dlferry -not -name '__pycache__' -not -name '*.pyc')

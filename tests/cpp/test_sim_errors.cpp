@@ -2,6 +2,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cstdlib>
+#include <string>
 #include <thread>
 
 #include "sim_program.h"
@@ -163,6 +165,30 @@ void calls_in_a_forked_child_fail_and_are_counted() {
   CHECK(dlferry_sim_counter("calls_in_child") == 2 && cuEventQuery(event) == kSuccess);
 }
 
+// A process may end with work in flight; the report says what was left. It is another process than
+// this one, which does not use the driver any more: it may have been forked.
+void exit_does_not_wait_for_copies() {
+  dlferry_sim_abandon();
+  char path[] = "/tmp/dlferry-sim-XXXXXX";
+  const int file = mkstemp(path);
+  const pid_t child = fork();
+  if (child == 0) {
+    alarm(60);
+    const std::string settings = "delay_us=0,h2d_rate=1,link_sleeps=1,report=";
+    auto* const program = new Program((settings + path).c_str());
+    CHECK(cuMemcpyHtoDAsync_v2(program->device(kBytes), program->pinned(kBytes), kBytes,
+                               program->stream()) == kSuccess);
+    await([] { return dlferry_sim_counter("h2d_at_engine") == 1; });
+    std::exit(test::finish());
+  }
+  int status = 1;
+  CHECK(waitpid(child, &status, 0) == child && status == 0);
+  char report[2048] = {};
+  CHECK(read(file, report, sizeof(report) - 1) > 0);
+  CHECK(std::string(report).find("\"h2d_at_engine\":1,") != std::string::npos);
+  CHECK(close(file) == 0 && unlink(path) == 0);
+}
+
 void reset_keeps_what_is_held() {
   Program program("delay_us=0");
   const Stream stream = program.stream();
@@ -170,8 +196,13 @@ void reset_keeps_what_is_held() {
   const std::uint64_t data = program.device(kBytes);
   dlferry_sim_gate(number(stream));  // which reset opens
   CHECK(cuMemcpyHtoDAsync_v2(data, host, kBytes, stream) == kSuccess);
-  CHECK(dlferry_sim_poison(0, kErrorLaunchFailed) == 0);
   CHECK(dlferry_sim_reset() == 3 && dlferry_sim_counter("calls") == 0);
+  CHECK(is_filled(data, kBytes, 6) && dlferry_sim_poke(data, "", 1) == 0);
+  CHECK(dlferry_sim_stall(0, 0, 1) == 0);
+  CHECK(cuMemcpyHtoDAsync_v2(data, host, kBytes, stream) == kSuccess);
+  CHECK(dlferry_sim_poison(0, kErrorLaunchFailed) == 0);
+  await([] { return dlferry_sim_counter("pending") == 0; });
+  CHECK(dlferry_sim_reset() == 3 && is_filled(data, 1, 0));
   CHECK(cuMemcpyHtoDAsync_v2(data, host, kBytes, stream) == kSuccess);
   CHECK(cuStreamSynchronize(stream) == kSuccess && is_filled(data, kBytes, 6));
 }
@@ -185,6 +216,7 @@ int main() {
   dlferry::sticky_errors_end_the_context();
   dlferry::a_failing_copy_ends_the_context();
   dlferry::calls_in_a_forked_child_fail_and_are_counted();
+  dlferry::exit_does_not_wait_for_copies();
   dlferry::reset_keeps_what_is_held();
   return dlferry::test::finish();
 }
