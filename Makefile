@@ -85,8 +85,10 @@ native: $(VENV)/.group-dev | $(LOGS)  ## Compile with warnings as errors, run th
 .PHONY: pytest pytest-native pytest-fallback pytest-no-table
 pytest: pytest-native pytest-fallback pytest-no-table  ## The suite three times: native, fallback, no exchange table
 
+# Beside the wheel it needs the simulated CUDA driver, which `native` builds.
 pytest-native: export DLFERRY_NATIVE := on
-pytest-native: build $(VENV)/.group-dev $(VENV)/.group-interop | $(LOGS)
+pytest-native: export DLFERRY_TEST_SIM := $(CURDIR)/build/dev/tests/sim/libdlferry_sim_cuda.so
+pytest-native: native build $(VENV)/.group-dev $(VENV)/.group-interop | $(LOGS)
 	DLFERRY_WHEEL=$$(ls build/wheel/*.whl) $(PYTEST) tests | tee $(LOGS)/$@.log
 
 pytest-fallback: export DLFERRY_NATIVE := off

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -21,11 +22,18 @@ import numpy as np
 
 import dlferry
 
-# `forge`, `regions` and `kinds` stand beside the contract tests and are imported by name,
-# whichever import mode pytest runs in.
-sys.path.insert(0, str(Path(__file__).parent / "contract"))
+# `forge`, `regions` and `kinds` stand beside the contract tests, `sim_driver` and `sim_torch` here;
+# they are imported by name, whichever import mode pytest runs in.
+sys.path[:0] = [str(Path(__file__).parent / "contract"), str(Path(__file__).parent)]
+
+from sim_driver import SimDriver, library_path  # noqa: E402
+from sim_torch import SimDoor  # noqa: E402
 
 SEED = 20260522
+
+# Counters of the simulated driver: what nobody may hold any more, and what nobody may have done.
+HELD = ("streams", "host_allocations", "registrations", "device_allocations")
+MISUSE = ("pageable_copies", "freed_in_use", "invalid_handles", "foreign_streams")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -51,6 +59,41 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def native() -> bool:
     """Whether the native core serves this run."""
     return bool(dlferry.show_config()["native"])
+
+
+@pytest.fixture(scope="session")
+def sim_driver() -> SimDriver:
+    """The simulated driver, in place of libcuda for the rest of the session.
+
+    A test that needs it fails where it has not been built: it is never skipped.
+    """
+    from dlferry._native import core
+
+    sim = SimDriver(library_path())
+    core.set_driver_library(str(sim.path))
+    assert core.driver_state(True) == (13000, None)
+    return sim
+
+
+@pytest.fixture
+def gpu(sim_driver: SimDriver, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimDoor]:
+    """torch's door with a simulated GPU behind it, which must be left as it was found."""
+    from dlferry._native import core
+
+    sim_driver.reset()
+    door = SimDoor(sim_driver)
+    door.install(monkeypatch)
+    yield door
+    gc.collect()
+    door.wait()
+    assert core.close_transfers(10.0, False)
+    assert core.unfinished_count() == 0
+    door.close()
+    left = {name: sim_driver.count(name) for name in HELD}
+    misused = {name: sim_driver.count(name) for name in MISUSE}
+    sim_driver.reset()
+    assert set(left.values()) == {0}, left
+    assert set(misused.values()) == {0}, misused
 
 
 @pytest.fixture

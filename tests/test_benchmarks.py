@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import bench_exchange_latency, machine, table
+from benchmarks import bench_collate, bench_exchange_latency, machine, table
 from benchmarks.harness import Case, Contestant, Settings, Spread, WrongResultError, measure
 from benchmarks.loops import compile_loop
 from benchmarks.report import Agenda, Skipped, run
@@ -121,6 +121,11 @@ def test_report_is_written_with_its_machine(
 
 def test_exchange_cases_share_memory() -> None:
     for each in bench_exchange_latency.cases(bench_exchange_latency.small_array):
+        assert measure(each, BRIEF).timings[0].ns.median > 0
+
+
+def test_collate_cases_make_the_batches_of_torch() -> None:
+    for each in bench_collate.cases(8):
         assert measure(each, BRIEF).timings[0].ns.median > 0
 
 

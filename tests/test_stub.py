@@ -18,7 +18,11 @@ import dlferry
 pytestmark = pytest.mark.native
 
 # What pybind11 adds to every class of its own: a metaclass, and an `__init__` that refuses.
-ALLOWED = ["dlferry._core.Source", "dlferry._core.Source.__init__"]
+OPAQUE = ("Source", "Transfer", "PinnedRange", "KnownRange")
+ALLOWED = [
+    *(f"dlferry._core.{name}" for name in OPAQUE),
+    *(f"dlferry._core.{name}.__init__" for name in ("Source", "Transfer")),
+]
 
 PACKAGE = Path(__file__).resolve().parents[1] / "python" / "dlferry"
 BUILTINS = ("asarray", "from_dlpack", "stack", "to_numpy")

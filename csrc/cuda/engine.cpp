@@ -140,6 +140,7 @@ std::shared_ptr<Transfer> TransferEngine::submit_inline(const Part& part, Inline
     const bool over =
         !begun || try_call<&Driver::cuStreamSynchronize>(request.stream) == cu::kSuccess;
     if (slot && over) inline_slots_.give_back(slot, nullptr);
+    if (slot && !over) inline_slots_.lose(slot);
     throw;
   }
   if (slot) inline_slots_.give_back(slot, copied);

@@ -152,7 +152,7 @@ void Lane::submit_part(DriverThread& thread, const std::shared_ptr<Job>& job, Lo
   if (!part.small) ++large_in_flight_;
   bool begun = false, submitted = false;
   try {
-    if (!job->parts.next_is_direct()) take_slot(part, lock);
+    if (!job->parts.next_is_direct()) take_slot(thread, part, lock);
     lock.unlock();
     thread.enter();
     part.part = job->parts.next();
@@ -177,7 +177,7 @@ void Lane::submit_part(DriverThread& thread, const std::shared_ptr<Job>& job, Lo
   if (transfer.is_abandoned() || job->parts.at_end()) retire(job);
 }
 
-void Lane::take_slot(InFlight& part, Lock& lock) {
+void Lane::take_slot(DriverThread& thread, InFlight& part, Lock& lock) {
   if (!ring_.has_memory()) {
     lock.unlock();  // nobody else allocates it
     HostAllocation memory = [this] {
@@ -187,10 +187,14 @@ void Lane::take_slot(InFlight& part, Lock& lock) {
     lock.lock();
     ring_.adopt(std::move(memory));
   }
-  part.slot = ring_.take();
-  if (!part.slot) {
-    throw Unavailable("every staging slot was lost to copies that the driver cannot end");
+  if (ring_.has_lost_all()) {
+    lock.unlock();
+    thread.enter();
+    call<&Driver::cuStreamSynchronize>(stream_.get());  // most likely it says why they were lost
+    lock.lock();
+    ring_.find_all();
   }
+  part.slot = ring_.take();
 }
 
 // Nothing more of the job will be submitted.

@@ -70,7 +70,7 @@ class Lane {
   [[nodiscard]] bool is_ready(DriverThread& thread, const Job& job) noexcept;
   [[nodiscard]] bool has_room(const Job& job) const noexcept;
   void submit_part(DriverThread& thread, const std::shared_ptr<Job>& job, Lock& lock) noexcept;
-  void take_slot(InFlight& part, Lock& lock);
+  void take_slot(DriverThread& thread, InFlight& part, Lock& lock);
   void retire(const std::shared_ptr<Job>& job) noexcept;
   [[nodiscard]] bool complete(DriverThread& thread, InFlight& part) noexcept;
   [[nodiscard]] bool is_stream_idle(DriverThread& thread) noexcept;

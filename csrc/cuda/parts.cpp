@@ -102,13 +102,14 @@ Part Parts::next_staged() {
   while (!at_end() && (part.pieces.empty() || !next_is_direct())) {
     const Leaf& leaf = leaves_[leaf_];
     const std::int64_t item = item_bytes(leaf);
-    const std::size_t begin = (end + kAlignment - 1) / kAlignment * kAlignment;
+    const cu::DevicePtr device = leaf.device + static_cast<cu::DevicePtr>(first_ * item);
+    const std::size_t begin = place_in_slot(part, device, end);
     const auto room = static_cast<std::int64_t>(slot_bytes_ - std::min(begin, slot_bytes_)) / item;
     const std::int64_t count = std::min(element_count(*leaf.host) - first_, room);
     if (count == 0) break;
     const auto bytes = static_cast<std::size_t>(count * item);
     part.pieces.push_back({&leaf, first_, count, begin});
-    append_run(part, {begin, leaf.device + static_cast<cu::DevicePtr>(first_ * item), bytes});
+    append_run(part, {begin, device, bytes});
     end = begin + bytes;
     advance(count);
   }
@@ -116,15 +117,24 @@ Part Parts::next_staged() {
   return part;
 }
 
-// Neighbours on the device that lie as they do in the slot cross the link as one, and take with
-// them what lies between, where it is nobody's.
+// Where in the slot the elements go that belong at `device`: after `end`, as near to what comes
+// before as they are there, so that both can cross as one.
+std::size_t Parts::place_in_slot(const Part& part, cu::DevicePtr device,
+                                 std::size_t end) const noexcept {
+  if (packed_ && !part.runs.empty()) {
+    const cu::DevicePtr gap = device - (part.runs.back().device + part.runs.back().bytes);
+    if (gap < kAlignment) return end + gap;
+  }
+  return (end + kAlignment - 1) / kAlignment * kAlignment;
+}
+
+// Neighbours in one block cross the link as one, with what lies between them. Others never do, not
+// even where they touch: no copy may leave the allocation that it begins in.
 void Parts::append_run(Part& part, Run run) const {
-  if (!part.runs.empty()) {
+  if (packed_ && !part.runs.empty()) {
     Run& before = part.runs.back();
-    const std::size_t gap = run.offset - (before.offset + before.bytes);
-    const bool close = run.device - before.device == run.offset - before.offset;
-    if (close && (gap == 0 || packed_)) {
-      before.bytes += gap + run.bytes;
+    if (run.device - before.device == run.offset - before.offset) {
+      before.bytes = run.offset + run.bytes - before.offset;
       return;
     }
   }

@@ -68,6 +68,8 @@ class Parts {
  private:
   [[nodiscard]] Part next_direct();
   [[nodiscard]] Part next_staged();
+  [[nodiscard]] std::size_t place_in_slot(const Part& part, cu::DevicePtr device,
+                                          std::size_t end) const noexcept;
   void append_run(Part& part, Run run) const;
   void advance(std::int64_t count) noexcept;
 

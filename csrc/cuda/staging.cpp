@@ -10,12 +10,22 @@ namespace dlferry::cuda {
 void StagingRing::adopt(HostAllocation memory) {
   free_.reserve(slots_);
   memory_ = std::move(memory);
+  find_all();
+}
+
+void StagingRing::find_all() noexcept {
   for (std::size_t i = 0; i < slots_; ++i) free_.push_back(memory_.data() + i * slot_bytes_);
+  lost_ = 0;
 }
 
 void StagingRing::give_back(std::byte* slot) noexcept {
   free_.push_back(slot);  // `adopt` made room
   PinnedCounts::end_use(slot_bytes_);
+}
+
+void StagingRing::lose(std::byte*) noexcept {
+  ++lost_;
+  PinnedCounts::end_use(slot_bytes_);  // nobody's any more
 }
 
 std::byte* StagingRing::take() noexcept {
@@ -54,5 +64,7 @@ void InlineSlots::give_back(Slot* slot, std::shared_ptr<Event> last_use) noexcep
   slot->taken = false;
   PinnedCounts::end_use(kSlotBytes);
 }
+
+void InlineSlots::lose(Slot*) noexcept { PinnedCounts::end_use(kSlotBytes); }  // it stays taken
 
 }  // namespace dlferry::cuda

@@ -26,9 +26,10 @@ class StagingRing {
   void adopt(HostAllocation memory);  // of the bytes wanted
 
   [[nodiscard]] bool has_free_slot() const noexcept { return !free_.empty(); }
-  // For ever: copies may go on into or out of it.
-  void lose(std::byte*) noexcept { ++lost_; }
+  // Copies may go on into or out of it, nobody knows for how long.
+  void lose(std::byte* slot) noexcept;
   [[nodiscard]] bool has_lost_all() const noexcept { return lost_ == slots_; }
+  void find_all() noexcept;  // all were lost, and all copies have ended
 
   // Null when none is free.
   [[nodiscard]] std::byte* take() noexcept;
@@ -56,10 +57,11 @@ class InlineSlots {
   };
 
   // Null when all are in use: there is work on the callers' streams that they wait for. The caller
-  // gives the slot back with the event that it recorded, or null where no copy goes on; one whose
-  // copy cannot be waited for is never given back. Throws Error.
+  // gives the slot back with the event that it recorded, or null where no copy goes on, or loses it
+  // for ever, when its copy cannot be waited for. Throws Error.
   [[nodiscard]] Slot* take();
   void give_back(Slot* slot, std::shared_ptr<Event> last_use) noexcept;
+  void lose(Slot* slot) noexcept;
 
  private:
   std::mutex mutex_;

@@ -122,6 +122,11 @@ py::object wrap(Source source, PyObject* origin) {
   return py::cast(std::move(found));
 }
 
+Source* source_in(py::handle object) {
+  if (!py::isinstance<Found>(object)) return nullptr;
+  return &py::cast<Found&>(object).source;
+}
+
 void bind_mechanisms(py::module_& module) {
   const auto shape = [](const Found& found) {
     return tuple_of(found.source.view.shape, found.source.view.ndim);

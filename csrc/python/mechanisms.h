@@ -11,6 +11,9 @@ namespace dlferry::python {
 // A source as the general routes see it, with the object that it was found in.
 [[nodiscard]] pybind11::object wrap(Source source, PyObject* origin);
 
+// The source in an object of the Python class `Source`, where it stays; null in any other object.
+[[nodiscard]] Source* source_in(pybind11::handle object);
+
 void bind_mechanisms(pybind11::module_& module);
 
 }  // namespace dlferry::python

@@ -2,6 +2,7 @@
 #include <pybind11/pybind11.h>
 
 #include "python/asarray.h"
+#include "python/bind_cuda.h"
 #include "python/doors.h"
 #include "python/mechanisms.h"
 #include "python/numpy_api.h"
@@ -17,4 +18,6 @@ PYBIND11_MODULE(_core, module) {
     throw py::error_already_set();
   }
   dlferry::python::bind_mechanisms(module);
+  dlferry::python::bind_cuda(module);
+  dlferry::python::bind_pinned(module);
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <utility>
 
 #include "tensor/host_copy.h"
 
@@ -89,7 +90,11 @@ void unpack_range(const View& dst, const std::byte* packed, DType dtype, std::in
                   std::int64_t count) noexcept {
   // The views are alike on both ways, and this one is only read.
   with_packed(const_cast<std::byte*>(packed), dtype, dst, first, count,
-              [](const View& from, const View& part) { host_copy(part, from); });
+              [](const View& from, const View& part) {
+                View to = part, swapped = from;  // whoever swaps, it comes to the same
+                std::swap(to.swapped, swapped.swapped);
+                host_copy(to, swapped);
+              });
 }
 
 }  // namespace dlferry

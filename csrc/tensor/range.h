@@ -14,7 +14,8 @@ void pack_range(std::byte* packed, DType dtype, const View& src, std::int64_t fi
                 std::int64_t count) noexcept;
 
 // The way back: reads elements of `dtype` from `packed` and writes them to elements
-// [first, first + count) of `dst`, cast to its dtype.
+// [first, first + count) of `dst`, cast to its dtype. `dst` has native byte order unless it is of
+// `dtype`.
 void unpack_range(const View& dst, const std::byte* packed, DType dtype, std::int64_t first,
                   std::int64_t count) noexcept;
 

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from dlferry import _convert, _native, _numbers, _sequence, _sources, _stack, _to_numpy, _torch
+from dlferry import (
+    _convert,
+    _driver,
+    _native,
+    _numbers,
+    _sequence,
+    _sources,
+    _stack,
+    _to_numpy,
+    _torch,
+)
 from dlferry._config import show_config
+from dlferry._copyto import copyto
 from dlferry._errors import CopyRequired, CudaError, DriverUnavailable, UnsupportedInput
 from dlferry._explain import Plan, explain
 from dlferry._guard import copy_guard
+from dlferry._pinned import empty_pinned, memory_stats, pin
 from dlferry._threads import configure as _configure_threads
+from dlferry._transfer import Transfer, to_device, to_host, transfer
 from dlferry._version import __version__
 
 __all__ = [
@@ -15,15 +28,23 @@ __all__ = [
     "CudaError",
     "DriverUnavailable",
     "Plan",
+    "Transfer",
     "UnsupportedInput",
     "__version__",
     "asarray",
     "copy_guard",
+    "copyto",
+    "empty_pinned",
     "explain",
     "from_dlpack",
+    "memory_stats",
+    "pin",
     "show_config",
     "stack",
+    "to_device",
+    "to_host",
     "to_numpy",
+    "transfer",
 ]
 
 asarray = _convert.asarray
@@ -51,6 +72,7 @@ if _native.NATIVE:
     stack = _native.core.stack
 
 _configure_threads()
+_driver.configure()
 
 
 def __dir__() -> list[str]:

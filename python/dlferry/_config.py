@@ -8,18 +8,21 @@ from typing import Any
 
 import numpy as np
 
+from dlferry import _driver
 from dlferry._native import NATIVE, REASON, core
 from dlferry._version import __version__
 
 
 def show_config() -> dict[str, Any]:
-    """Return how dlferry runs here, without importing torch.
+    """Return how dlferry runs here, without importing torch or opening the CUDA driver.
 
     Returns:
         A dict with ``dlferry``, ``python``, ``numpy`` and ``torch`` (versions; ``torch`` is None
         until it is imported), ``platform``, ``native`` (whether the native core serves),
-        ``native_reason`` (why it does not, else None) and ``threads`` (that share a large copy;
-        None where copies are torch's own).
+        ``native_reason`` (why it does not, else None), ``threads`` (that share a large copy; None
+        where copies are torch's own), ``driver`` (the CUDA version of the driver, as dlferry
+        opened it; None before it was needed, and where there is none) and ``driver_reason`` (why
+        ``driver`` is None, else None).
 
     Example:
         >>> import dlferry
@@ -27,6 +30,7 @@ def show_config() -> dict[str, Any]:
         True
     """
     torch = sys.modules.get("torch")
+    driver, driver_reason = _driver.state()
     return {
         "dlferry": __version__,
         "python": platform.python_version(),
@@ -36,4 +40,6 @@ def show_config() -> dict[str, Any]:
         "native": NATIVE,
         "native_reason": REASON,
         "threads": core.worker_count() if NATIVE else None,
+        "driver": driver,
+        "driver_reason": driver_reason,
     }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dlferry import _decide, _gather, _sequence, _torch
+from dlferry import _decide, _gather, _move, _sequence, _torch
 from dlferry._errors import UnsupportedInput
 from dlferry._ingest import Found, Request, checked_request, described, ingested
 from dlferry._native import core
@@ -132,7 +132,7 @@ def from_array(found: Found, request: Request) -> torch.Tensor:
         return core.share(source)
     if outcome.device.type == "cpu":
         return _gather.copied(source, outcome.dtype)
-    return _torch.converted(_gather.on_host(source), outcome.device, outcome.dtype)
+    return _move.moved(source, outcome.device, outcome.dtype)
 
 
 def from_tensor(tensor: torch.Tensor, request: Request, found: Found | None = None) -> torch.Tensor:
@@ -143,7 +143,7 @@ def from_tensor(tensor: torch.Tensor, request: Request, found: Found | None = No
     outcome = _decide.for_tensor(tensor, request, found)
     if outcome.enforce().action == "share":
         return tensor
-    return _torch.converted(tensor, outcome.device, outcome.dtype)
+    return _move.moved(tensor, outcome.device, outcome.dtype)
 
 
 def from_exported_tensor(tensor: torch.Tensor, request: Request) -> torch.Tensor:
@@ -168,7 +168,7 @@ def from_sequence(obj: object, request: Request) -> torch.Tensor:
         raise refusal(Fact.SEQUENCE, Subject(described(obj), None, "cpu"))
     tensor = _sequence.tensor_from(obj, request.dtype, lambda item: leaf(item, request.dtype))
     device = request.device or _torch.default_device()
-    return tensor if device.type == "cpu" else tensor.to(device)
+    return tensor if device.type == "cpu" else _move.moved(tensor, device, tensor.dtype)
 
 
 def leaf(item: object, dtype: torch.dtype | None) -> torch.Tensor | None:

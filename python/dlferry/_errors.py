@@ -35,7 +35,20 @@ class DriverUnavailable(RuntimeError):
 
 
 class CudaError(RuntimeError):
-    """A call of the CUDA driver failed; the text names the call and the code."""
+    """A call of the CUDA driver failed; the text names the call and the code.
+
+    Attributes:
+        call: The name of the driver's function, such as ``"cuMemcpyHtoDAsync"``.
+        code: The driver's result, such as 700.
+    """
+
+    def __init__(self, message: str, call: str = "", code: int = 0) -> None:
+        super().__init__(message)
+        self.call = call
+        self.code = code
+
+    def __reduce__(self) -> tuple[type[CudaError], tuple[str, str, int]]:
+        return type(self), (str(self), self.call, self.code)
 
 
 for _error in (CopyRequired, UnsupportedInput, DriverUnavailable, CudaError):

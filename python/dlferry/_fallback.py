@@ -200,3 +200,14 @@ def set_worker_count(count: int, /) -> None:
 def worker_count() -> int:
     """As `torch.get_num_threads` says."""
     return torch.get_num_threads()
+
+
+def pinned_stats() -> dict[str, int]:
+    """Nothing is page-locked here but by torch; the keys are those of the native core."""
+    amounts = ("allocations", "allocated_bytes", "active_requests", "active_bytes")
+    times = ("host_alloc_time", "host_free_time")
+    keys = [
+        f"{name}.{part}" for name in amounts for part in ("current", "peak", "allocated", "freed")
+    ]
+    keys += [f"{name}.{part}" for name in times for part in ("total", "max", "min", "count", "avg")]
+    return dict.fromkeys([*keys, "num_host_alloc", "num_host_free"], 0)

@@ -30,6 +30,13 @@ def on_host(source: Any) -> torch.Tensor:
     return core.share(source) if decision.action == "share" else copied(source, source.dtype)
 
 
+def whole(source: Any) -> Any:
+    """A source for memory in one piece: what came in several pieces is put together."""
+    return (
+        core.ingest(copied(source, source.dtype), False) if isinstance(source, Pieces) else source
+    )
+
+
 def copied(source: Any, dtype: torch.dtype) -> torch.Tensor:
     """A new CPU tensor with the elements of a source or of `Pieces`, cast to `dtype`."""
     if not isinstance(source, Pieces):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dlferry import _convert, _sequence, _torch
+from dlferry import _convert, _move, _sequence, _torch
 from dlferry._errors import UnsupportedInput
 from dlferry._ingest import Request, checked_request, described
 from dlferry._torch import torch
@@ -89,9 +89,14 @@ def _joined(
     leaves: _sequence.Leaves, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device
 ) -> torch.Tensor:
     """The stack, put together where the arrays are."""
-    on_host = all(tensor.device.type == "cpu" for tensor in leaves.tensors())
+    tensors = leaves.tensors()
+    on_host = all(tensor.device.type == "cpu" for tensor in tensors)
+    if on_host and all(tuple(tensor.shape) == shape[1:] for tensor in tensors):
+        stacked = _move.stacked(tensors, device, dtype) if len(tensors) == shape[0] else None
+        if stacked is not None:
+            return stacked
     made = _sequence.joined(leaves, shape, dtype, torch.device("cpu") if on_host else device)
-    return made.to(device)
+    return made if made.device == device else _move.moved(made, device, dtype)
 
 
 def _device_of(tensors: list[torch.Tensor]) -> torch.device:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from dlferry import _convert, _guard, _sequence, _sources, _torch
+from dlferry import _convert, _guard, _move, _sequence, _sources, _torch
 from dlferry._errors import UnsupportedInput
 from dlferry._native import core
 from dlferry._policy import Decision, Fact, Subject, refusal
@@ -81,7 +81,7 @@ def _written(x: object, out: Array) -> Array:
     if out.shape != tuple(tensor.shape):
         raise ValueError(f"out has shape {out.shape}, and the input has {tuple(tensor.shape)}")
     if source is not None and source.dtype is not None and not source.facts:
-        _torch.fill(core.share(source), tensor)
+        _move.read_into(core.share(source), tensor)
     else:  # a layout or dtype that no tensor can have
         np.copyto(out, from_tensor(tensor, None, True), casting="unsafe")
     return out
@@ -146,7 +146,10 @@ def from_tensor(tensor: torch.Tensor, wanted: np.dtype[Any] | None, copy: bool |
     if decision.action == "refuse":
         raise refusal(decision.reasons, subject)
     _guard.check(decision, subject, tensor.numel() * cast("np.dtype[Any]", dtype).itemsize)
-    host = tensor.detach().cpu().resolve_conj().resolve_neg()
+    host = tensor.detach()
+    if host.device.type != "cpu":
+        host = _move.moved(host, torch.device("cpu"), host.dtype)
+    host = host.resolve_conj().resolve_neg()
     if decision.action == "copy" and own == dtype and host.data_ptr() == tensor.data_ptr():
         host = host.clone()
     return _cast(host, own, dtype)

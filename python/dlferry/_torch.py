@@ -141,11 +141,23 @@ def converted(tensor: torch.Tensor, device: torch.device, dtype: torch.dtype) ->
     return tensor.to(device=device, dtype=dtype, copy=True)
 
 
+def moved(tensor: torch.Tensor, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    """The tensor on a device, by torch itself and differentiable; from the host without waiting."""
+    if tensor.is_complex() and not dtype.is_complex and dtype != torch.bool:
+        tensor = tensor.real
+    return tensor.to(device=device, dtype=dtype, non_blocking=device.type != "cpu")
+
+
 def fill(out: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
     """Copy the elements of `source` into `out`, cast; returns `out`."""
     if source.is_complex() and not out.is_complex() and out.dtype != torch.bool:
         source = source.real
     return out.copy_(source)
+
+
+def wrote(tensor: torch.Tensor) -> None:
+    """Tell autograd that the elements of a tensor have changed, or are about to."""
+    torch.autograd.graph.increment_version(tensor)
 
 
 def from_device_array(obj: object) -> torch.Tensor:
@@ -203,3 +215,8 @@ def kind(tensor: torch.Tensor) -> str:
     if tensor.is_meta:
         return "meta"
     return str(tensor.layout).removeprefix("torch.")
+
+
+def collating() -> Any:
+    """torch's module that makes batches of samples, with its functions and their table."""
+    return importlib.import_module("torch.utils.data._utils.collate")

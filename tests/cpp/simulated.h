@@ -13,6 +13,15 @@
 #include "check.h"
 #include "cuda/handles.h"
 
+#ifdef __SANITIZE_THREAD__
+// glibc frees what a detached thread had of a library's thread-local variables after that thread
+// has ended, which it knows from the kernel and the sanitizer does not.
+extern "C" __attribute__((used, visibility("default"))) inline const char*
+__tsan_default_suppressions() {
+  return "race:_dl_deallocate_tls\n";
+}
+#endif
+
 namespace dlferry::test {
 
 // The library that this process has as its driver.

@@ -88,6 +88,40 @@ void many_leaves_share_copies() {
   close_engine();
 }
 
+// Arrays of any size, one after another in one block, cross as one copy for each slot.
+void stacked_leaves_share_copies() {
+  TransferEngine& engine = TransferEngine::on(0);
+  constexpr std::size_t kCount = 90, kBytes = 150'001;
+  std::vector<std::byte> source = random_bytes(kCount * kBytes);
+  const DeviceBlock block(source.size());
+  Request request{.packed = true};
+  for (std::size_t i = 0; i < kCount; ++i) {
+    request.leaves.push_back(leaf_on(source.data() + i * kBytes, kBytes, block.data + i * kBytes));
+  }
+  CHECK(engine.start(std::move(request))->synchronize(kSoon));
+  CHECK(block.read() == source);
+  CHECK(SIM(counter)("h2d_copies") == 4);  // 12.9 MiB in slots of 4
+  close_engine();
+}
+
+// Blocks that happen to touch are not one: no copy leaves its allocation.
+void neighbouring_blocks_stay_apart() {
+  TransferEngine& engine = TransferEngine::on(0);
+  std::vector<std::byte> source = random_bytes(std::size_t{64} << 12);
+  Request request;
+  std::vector<std::unique_ptr<DeviceBlock>> blocks;
+  for (std::size_t i = 0; i < 64; ++i) {
+    blocks.push_back(std::make_unique<DeviceBlock>(std::size_t{1} << 12));
+    request.leaves.push_back(leaf_on(source.data() + (i << 12), 1 << 12, blocks.back()->data));
+  }
+  CHECK(engine.start(std::move(request))->synchronize(kSoon));
+  CHECK(SIM(counter)("h2d_copies") == 64);
+  for (std::size_t i = 0; i < 64; ++i) {
+    CHECK(std::memcmp(blocks[i]->read().data(), source.data() + (i << 12), 1 << 12) == 0);
+  }
+  close_engine();
+}
+
 // Leaves that are not packed must not touch what lies between them.
 void gaps_stay_as_they_were() {
   TransferEngine& engine = TransferEngine::on(0);
@@ -177,6 +211,8 @@ int main() {
     ON(machine, pageable_memory_of_any_size_arrives);
     ON(machine, pinned_memory_goes_direct);
     ON(machine, many_leaves_share_copies);
+    ON(machine, stacked_leaves_share_copies);
+    ON(machine, neighbouring_blocks_stay_apart);
     ON(machine, gaps_stay_as_they_were);
     ON(machine, strided_and_cast_sources_are_gathered);
     ON(machine, small_copies_are_made_on_the_spot);

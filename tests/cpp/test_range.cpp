@@ -78,9 +78,24 @@ void packs_and_unpacks_any_range() {
   }
 }
 
+void unpacks_to_foreign_byte_order() {
+  std::vector<std::uint32_t> memory(10, 7), packed{0x01020304, 0xA0B0C0D0};
+  const std::int64_t shape[] = {5}, strides[] = {8};
+  const View every_other{.data = reinterpret_cast<std::byte*>(memory.data()),
+                         .shape = shape,
+                         .strides = strides,
+                         .ndim = 1,
+                         .dtype = DType::kUInt32,
+                         .swapped = true};
+  unpack_range(every_other, reinterpret_cast<const std::byte*>(packed.data()), DType::kUInt32, 1,
+               2);
+  CHECK(memory == std::vector<std::uint32_t>({7, 7, 0x04030201, 7, 0xD0C0B0A0, 7, 7, 7, 7, 7}));
+}
+
 }  // namespace
 
 int main() {
   packs_and_unpacks_any_range();
+  unpacks_to_foreign_byte_order();
   return dlferry::test::finish();
 }

@@ -1,0 +1,206 @@
+#include "python/transfer_handle.h"
+
+#include <algorithm>
+#include <chrono>
+#include <deque>
+#include <utility>
+#include <vector>
+
+#include "python/released.h"
+
+namespace py = pybind11;
+
+namespace dlferry::python {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+struct Unfinished {
+  std::shared_ptr<cuda::Transfer> transfer;
+  Kept kept;
+};
+
+// Guarded by the GIL. Leaked on purpose: handles are let go until the process ends.
+std::deque<Unfinished>& unfinished = *new std::deque<Unfinished>;
+
+// How often a thread that waits lets signals be handled.
+constexpr std::chrono::milliseconds kSignalPause{50};
+
+// Errors after which a context does nothing more, by the driver's documentation: of the memory's
+// hardware, of a kernel, of a context that is destroyed.
+bool is_context_lost(cu::Result code) noexcept {
+  switch (static_cast<std::uint32_t>(code)) {
+    case cu::kErrorDeinitialized:
+    case 214:
+    case 220:
+    case cu::kErrorIllegalAddress:
+    case 702:
+    case 709:
+    case 710:
+    case 714:
+    case 715:
+    case 716:
+    case 717:
+    case 718:
+    case cu::kErrorLaunchFailed:
+      return true;
+    default:
+      return false;
+  }
+}
+
+// Whether nothing touches the transfer's memory any more: also when the context is lost, whose
+// copies have ended, though nobody can say how.
+bool is_over(cuda::Transfer& transfer) noexcept {
+  try {
+    return transfer.is_done();
+  } catch (const cuda::Error& error) {
+    return is_context_lost(error.code());
+  } catch (...) {
+    return false;
+  }
+}
+
+}  // namespace
+
+void Kept::drop() noexcept {
+  const Kept dropped = std::move(*this);  // what runs meanwhile finds nothing left
+}
+
+void Kept::leak() noexcept {
+  (void)until_read.release();
+  (void)until_done.release();
+}
+
+TransferHandle::~TransferHandle() {
+  if (done_) return;
+  if (has_ended() || cuda::is_forked()) {
+    kept_.leak();
+    return;
+  }
+  try {
+    unfinished.push_back({std::move(transfer_), std::move(kept_)});
+  } catch (const std::bad_alloc&) {
+    kept_.leak();
+  }
+}
+
+bool TransferHandle::is_done() {
+  const Visit visit(Visit::For::kWaiting);
+  drop_finished();
+  if (!done_) {
+    bool over = false;
+    {
+      const Released released(Visit::For::kWaiting);
+      over = transfer_->is_done();
+    }
+    if (over) finish();
+  }
+  return done_;
+}
+
+void TransferHandle::finish() noexcept {
+  done_ = true;
+  kept_.drop();
+}
+
+void TransferHandle::wait(std::uintptr_t stream) {
+  const Visit visit(Visit::For::kWaiting);
+  drop_finished();
+  refuse_to_wait();
+  const Released released(Visit::For::kWaiting);
+  transfer_->wait(reinterpret_cast<cu::Stream>(stream));
+}
+
+bool TransferHandle::synchronize(std::optional<double> seconds) {
+  const Visit visit(Visit::For::kWaiting);
+  drop_finished();
+  refuse_to_wait();
+  try {
+    if (!wait_for(seconds)) return false;
+  } catch (const py::error_already_set&) {
+    throw;
+  } catch (...) {
+    if (is_over(*transfer_)) finish();
+    throw;
+  }
+  finish();
+  return true;
+}
+
+bool TransferHandle::wait_for(std::optional<double> seconds) {
+  constexpr double kForEver = 1e9;
+  const double limit = std::clamp(seconds.value_or(kForEver), 0.0, kForEver);
+  const Clock::time_point deadline = Clock::now() + std::chrono::duration_cast<Clock::duration>(
+                                                        std::chrono::duration<double>(limit));
+  for (;;) {
+    cuda::Transfer::Timeout timeout;
+    if (!on_own_stream_ || seconds) {
+      timeout = std::min<std::chrono::nanoseconds>(
+          std::max<std::chrono::nanoseconds>(deadline - Clock::now(), std::chrono::nanoseconds(0)),
+          kSignalPause);
+    }
+    {
+      const Released released(Visit::For::kWaiting);
+      if (transfer_->synchronize(timeout)) return true;
+    }
+    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+    if (Clock::now() >= deadline) return false;
+  }
+}
+
+void TransferHandle::wait_until_read() {
+  const Visit visit(Visit::For::kWaiting);
+  drop_finished();
+  refuse_to_wait();
+  {
+    const Released released(Visit::For::kWaiting);
+    transfer_->wait_until_read();
+  }
+  const py::object dropped = std::move(kept_.until_read);
+}
+
+bool TransferHandle::cancel() {
+  const Visit visit(Visit::For::kWaiting);
+  drop_finished();
+  const Released released(Visit::For::kWaiting);
+  return transfer_->cancel();
+}
+
+void TransferHandle::refuse_to_wait() const {
+  if (!has_ended() || done_ || is_over(*transfer_)) return;
+  throw cuda::Unavailable("transfers have ended: the interpreter is shutting down");
+}
+
+void drop_finished(std::size_t most) {
+  if (unfinished.empty() || has_ended()) return;
+  if (cuda::is_forked()) return leak_unfinished();
+  std::vector<Unfinished> seen;
+  const std::size_t count = std::min(unfinished.size(), most);
+  seen.reserve(count);
+  for (std::size_t i = 0; i < count; ++i) {
+    seen.push_back(std::move(unfinished.front()));
+    unfinished.pop_front();
+  }
+  std::vector<bool> over(count);
+  {
+    const Released released(Visit::For::kWaiting);
+    for (std::size_t i = 0; i < count; ++i) over[i] = is_over(*seen[i].transfer);
+  }
+  for (std::size_t i = 0; i < count; ++i) {
+    if (!over[i]) unfinished.push_back(std::move(seen[i]));
+  }
+}
+
+std::size_t unfinished_count() noexcept { return unfinished.size(); }
+
+void leak_unfinished() noexcept {
+  while (!unfinished.empty()) {
+    Unfinished left = std::move(unfinished.front());
+    unfinished.pop_front();
+    if (!cuda::is_forked() && is_over(*left.transfer)) continue;  // dropped
+    left.kept.leak();
+  }
+}
+
+}  // namespace dlferry::python

@@ -1,0 +1,97 @@
+"""Copies on their way across the link, and the tensors that they go to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from dlferry import _torch_cuda
+from dlferry._native import core
+from dlferry._torch import torch
+
+
+class NewMemory(NamedTuple):
+    """Where arrays land on a device."""
+
+    tensors: list[torch.Tensor]
+    blocks: list[torch.Tensor]
+    """Those that own the memory."""
+    stream: int
+    """That it was allocated for."""
+
+
+class Crossing:
+    """Copies on their way, and the tensors they go to."""
+
+    __slots__ = ("_cast_on", "_device", "_dtypes", "_handle", "_landed", "_memory", "_results")
+
+    def __init__(
+        self,
+        handle: core.Transfer,
+        landed: Sequence[torch.Tensor],
+        dtypes: Sequence[torch.dtype],
+        device: int,
+        memory: NewMemory | None = None,
+    ) -> None:
+        self._handle = handle
+        self._landed = landed
+        self._dtypes = dtypes
+        self._device = device
+        self._memory = memory
+        self._results: list[torch.Tensor] | None = None
+        self._cast_on = 0
+
+    def done(self) -> bool:
+        """Whether all is copied, or has failed: nothing touches source or destination any more."""
+        return self._handle.done()
+
+    def cancel(self) -> bool:
+        """Submit no more of it; False when all had been submitted, and the transfer goes on."""
+        return self._handle.cancel()
+
+    def synchronize(self, timeout: float | None = None) -> bool:
+        """Wait until done; False when that takes more than `timeout` seconds.
+
+        Raises:
+            CudaError: A call of the driver failed.
+            concurrent.futures.CancelledError: The transfer was cancelled.
+        """
+        return self._handle.synchronize(timeout)
+
+    def wait_until_read(self) -> None:
+        """Wait until the source may be changed."""
+        self._handle.wait_until_read()
+
+    def wait(self, stream: int | None = None) -> None:
+        """Make a stream, by default the current one, wait for the copies and keep their memory."""
+        if stream is None:
+            stream = _torch_cuda.current_stream(self._device)
+        self._handle.wait(stream)
+        if self._memory is not None and stream != self._memory.stream:
+            for tensor in self._memory.blocks:
+                _torch_cuda.record(tensor, self._device, stream)
+
+    def tensors(self) -> list[torch.Tensor]:
+        """The results: for the current stream on a device, ready to read on the host.
+
+        The same ones each time. What the device has to cast, it casts once, on the stream that is
+        current at the first call; other streams wait for that one.
+        """
+        if self._landed[0].device.type == "cpu":
+            self.synchronize()
+            return list(self._landed)
+        self.wait()
+        stream = _torch_cuda.current_stream(self._device)
+        if self._results is None:
+            self._cast_on = stream
+            self._results = [
+                tensor if tensor.dtype == dtype else _torch_cuda.converted(tensor, dtype)
+                for tensor, dtype in zip(self._landed, self._dtypes, strict=True)
+            ]
+        elif stream != self._cast_on:
+            cast = [r for r, t in zip(self._results, self._landed, strict=True) if r is not t]
+            if cast:
+                _torch_cuda.follow(self._device, stream, self._cast_on)
+            for tensor in cast:
+                _torch_cuda.record(tensor, self._device, stream)
+        return self._results

@@ -1,0 +1,236 @@
+"""Copies across the link between host and device: what they need of torch, and the core's part.
+
+Memory on the host is a CPU tensor, or a `Source` of the core; either may have any strides. The
+current stream is the one of the device at the time of the call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+from dlferry import _driver, _page_locked, _torch, _torch_cuda
+from dlferry._crossing import Crossing, NewMemory
+from dlferry._native import core
+from dlferry._torch import torch
+
+Host = Any
+"""A CPU tensor, or what `core.ingest` found."""
+
+ALIGNMENT = 256
+"""Where packed arrays begin, in bytes."""
+
+
+class Leaf(NamedTuple):
+    """One array of a transfer, as the core wants it."""
+
+    host: Host
+    address: int
+    wire: torch.dtype
+    """What crosses the link and lies on the device."""
+
+
+def takes(array: Host, target: torch.device) -> bool:
+    """Whether to move an array to a device is for the core; torch moves everything else."""
+    if not _torch.is_tensor(array):
+        return target.type == "cuda" and _driver.serves()
+    crosses = {array.device.type, target.type} == {"cpu", "cuda"}
+    return crosses and _torch_cuda.is_plain(array) and _driver.serves()
+
+
+def wire_dtype(source: torch.dtype, target: torch.dtype) -> torch.dtype:
+    """The narrower of the two crosses the link; what the host would widen, the device does."""
+    if torch.complex32 in (source, target):  # beyond the core's casts
+        return source
+    return target if target.itemsize < source.itemsize else source
+
+
+# --- to a device ---
+
+
+def to_device(
+    hosts: Sequence[Host], dtypes: Sequence[torch.dtype], device: int, *, packed: bool = False
+) -> Crossing:
+    """Start to copy arrays from the host to new memory of a device, as tensors of these dtypes.
+
+    Args:
+        hosts: Must stay unchanged until the crossing is done, or `wait_until_read` returns; kept
+            alive so long.
+        dtypes: Of the results.
+        device: Its index.
+        packed: Put the arrays into one block of memory, so that they cross the link as one.
+    """
+    _driver.require()
+    hosts = [_readable(host) for host in hosts]
+    wires = [wire_dtype(host.dtype, dtype) for host, dtype in zip(hosts, dtypes, strict=True)]
+    current = _torch_cuda.current_stream(device)
+    if _size(hosts, wires) <= core.INLINE_BYTES:
+        new = _new_memory(hosts, wires, device, current, packed)
+        leaves = _leaves(hosts, new.tensors)
+        handle = _started("h2d", leaves, new.blocks, device, current, packed, on_stream=True)
+        if handle is not None:
+            return Crossing(handle, new.tensors, dtypes, device, new)
+    new = _new_memory(hosts, wires, device, core.copy_stream(device, "h2d"), packed)
+    leaves = _leaves(hosts, new.tensors)
+    handle = _started("h2d", leaves, new.blocks, device, current, packed)
+    return Crossing(handle, new.tensors, dtypes, device, new)
+
+
+def stack_to_device(hosts: Sequence[Host], dtype: torch.dtype, device: int) -> Crossing:
+    """Start to copy arrays of one shape into a new tensor, along a new leading axis."""
+    _driver.require()
+    hosts = [_readable(host) for host in hosts]
+    sources = {host.dtype for host in hosts}
+    wire = wire_dtype(sources.pop(), dtype) if len(sources) == 1 else dtype
+    current = _torch_cuda.current_stream(device)
+    stream = core.copy_stream(device, "h2d")
+    out = _torch_cuda.empty((len(hosts), *hosts[0].shape), wire, device, stream)
+    step = out.nbytes // len(hosts)
+    leaves = [Leaf(host, out.data_ptr() + i * step, wire) for i, host in enumerate(hosts)]
+    handle = _started("h2d", leaves, [out], device, current, packed=True)
+    return Crossing(handle, [out], [dtype], device, NewMemory([out], [out], stream))
+
+
+def into_device(destinations: Sequence[torch.Tensor], hosts: Sequence[Host]) -> Crossing:
+    """Start to copy arrays from the host into contiguous tensors of one device, cast to theirs.
+
+    Waits for work queued on the current stream, without keeping the host.
+    """
+    _driver.require()
+    hosts = [_readable(host) for host in hosts]
+    if not all(tensor.is_contiguous() for tensor in destinations):
+        raise ValueError("the destinations on a device must be contiguous")
+    device = _index(destinations[0])
+    current = _torch_cuda.current_stream(device)
+    leaves = _leaves(hosts, destinations)
+    handle = _started("h2d", leaves, destinations, device, current, ordered=True)
+    dtypes = [tensor.dtype for tensor in destinations]
+    return Crossing(handle, destinations, dtypes, device)
+
+
+# --- to the host ---
+
+
+def to_host(
+    tensors: Sequence[torch.Tensor], dtypes: Sequence[torch.dtype], *, pinned: bool = True
+) -> Crossing:
+    """Start to copy tensors of one device to new memory on the host, as tensors of these dtypes.
+
+    Args:
+        tensors: What they are to hold may still be queued on the current stream.
+        dtypes: Of the results.
+        pinned: Page-locked results, within the cap.
+    """
+    make = _page_locked.results.empty if pinned else _pageable
+    hosts = [make(t.shape, dtype) for t, dtype in zip(tensors, dtypes, strict=True)]
+    return into_host(hosts, tensors)
+
+
+def into_host(destinations: Sequence[torch.Tensor], tensors: Sequence[torch.Tensor]) -> Crossing:
+    """Start to copy tensors of one device into memory on the host, cast to the dtypes there."""
+    _driver.require()
+    device = _index(tensors[0])
+    current = _torch_cuda.current_stream(device)
+    sources = []
+    for tensor, host in zip(tensors, destinations, strict=True):
+        wire = wire_dtype(tensor.dtype, host.dtype)
+        plain = _torch_cuda.plain(tensor)
+        sources.append(plain if wire == plain.dtype else _torch_cuda.converted(plain, wire))
+    leaves = _leaves(destinations, sources)
+    handle = None
+    if _size(destinations, [source.dtype for source in sources]) <= core.INLINE_BYTES:
+        handle = _started("d2h", leaves, sources, device, current, on_stream=True)
+    if handle is None:
+        handle = _started("d2h", leaves, sources, device, current, ordered=True)
+    dtypes = [tensor.dtype for tensor in destinations]
+    return Crossing(handle, destinations, dtypes, device)
+
+
+# --- parts ---
+
+
+def _readable(host: Host) -> Host:
+    return host.detach().resolve_conj().resolve_neg() if _torch.is_tensor(host) else host
+
+
+def _index(tensor: torch.Tensor) -> int:
+    index: int | None = tensor.device.index
+    return _torch_cuda.current_device() if index is None else index
+
+
+def _pageable(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
+    pageable: torch.Tensor = torch.empty(shape, dtype=dtype, device="cpu")
+    return pageable
+
+
+def _count(host: Host) -> int:
+    count = 1
+    for length in host.shape:
+        count *= length
+    return count
+
+
+def _size(hosts: Sequence[Host], wires: Sequence[torch.dtype]) -> int:
+    return sum(_count(host) * wire.itemsize for host, wire in zip(hosts, wires, strict=True))
+
+
+def _new_memory(
+    hosts: Sequence[Host],
+    wires: Sequence[torch.dtype],
+    device: int,
+    stream: int,
+    packed: bool,
+) -> NewMemory:
+    """Memory on a device for arrays of these shapes and dtypes."""
+    if not packed:
+        tensors = [
+            _torch_cuda.empty(host.shape, wire, device, stream)
+            for host, wire in zip(hosts, wires, strict=True)
+        ]
+        return NewMemory(tensors, tensors, stream)
+    offsets, end = [], 0
+    for host, wire in zip(hosts, wires, strict=True):
+        offsets.append(-(-end // ALIGNMENT) * ALIGNMENT)
+        end = offsets[-1] + _count(host) * wire.itemsize
+    block = _torch_cuda.empty((end,), torch.uint8, device, stream)
+    tensors = [
+        _torch_cuda.carve(block, offset, host.shape, wire)
+        for host, offset, wire in zip(hosts, offsets, wires, strict=True)
+    ]
+    return NewMemory(tensors, [block], stream)
+
+
+def _leaves(hosts: Sequence[Host], tensors: Sequence[torch.Tensor]) -> list[Leaf]:
+    return [
+        Leaf(host, tensor.data_ptr(), tensor.dtype)
+        for host, tensor in zip(hosts, tensors, strict=True)
+    ]
+
+
+def _started(
+    direction: Literal["h2d", "d2h"],
+    leaves: Sequence[Leaf],
+    tensors: Sequence[torch.Tensor],
+    device: int,
+    current: int,
+    packed: bool = False,
+    *,
+    ordered: bool = False,
+    on_stream: bool = False,
+) -> Any:
+    """The core's handle; None where a transfer on the current stream itself is not for it.
+
+    `tensors` own the memory on the device. One that is given other memory meanwhile must not take
+    this away: the storages are kept.
+    """
+    return core.start_transfer(
+        direction,
+        leaves,
+        device=device,
+        stream=current,
+        packed=packed,
+        ordered=ordered,
+        on_stream=on_stream,
+        keep_host=[leaf.host.untyped_storage() for leaf in leaves if _torch.is_tensor(leaf.host)],
+        keep_device=[tensor.untyped_storage() for tensor in tensors],
+    )

@@ -1,0 +1,53 @@
+"""One array to another device, for whoever needs it there at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from dlferry import _gather, _link, _torch
+from dlferry._torch import torch
+
+CPU = "cpu"
+
+
+def moved(array: Any, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    """A new tensor with the elements of an array, cast, on a device.
+
+    It is for the current stream, or complete on the host. What has been read may be changed. By
+    dlferry's own copies where they serve, and otherwise by torch's, which are differentiable.
+
+    Args:
+        array: A tensor, or memory on the host that `core.ingest` found.
+        device: With an index, for CUDA.
+        dtype: Of the result.
+    """
+    if not _link.takes(array, device):
+        tensor = array if _torch.is_tensor(array) else _gather.on_host(array)
+        return _torch.converted(tensor, device, dtype)
+    if device.type == CPU:
+        return _link.to_host([array], [dtype]).tensors()[0]
+    assert device.index is not None
+    crossing = _link.to_device([_gather.whole(array)], [dtype], device.index)
+    crossing.wait_until_read()
+    return crossing.tensors()[0]
+
+
+def stacked(
+    arrays: Sequence[torch.Tensor], device: torch.device, dtype: torch.dtype
+) -> torch.Tensor | None:
+    """Tensors of one shape on the host, in a new tensor on a device; None where torch has to."""
+    if device.type == CPU or not all(_link.takes(array, device) for array in arrays):
+        return None
+    assert device.index is not None
+    crossing = _link.stack_to_device(arrays, dtype, device.index)
+    crossing.wait_until_read()
+    return crossing.tensors()[0]
+
+
+def read_into(out: torch.Tensor, tensor: torch.Tensor) -> None:
+    """Copy a tensor of the same shape into one on the host, cast, which is then complete."""
+    if _link.takes(tensor, out.device):
+        _link.into_host([out], [tensor]).synchronize()
+    else:
+        _torch.fill(out, tensor)

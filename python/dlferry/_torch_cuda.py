@@ -1,0 +1,139 @@
+"""The door to torch's CUDA: streams, memory and casts on devices, and page-locked memory.
+
+Tests put a simulated driver behind these functions; nothing else asks torch for such things.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from dlferry import _torch
+from dlferry._torch import torch
+
+
+def is_available() -> bool:
+    """Whether torch can use CUDA in this process, which it cannot in a forked child."""
+    return bool(torch.cuda.is_available()) and not torch.cuda._is_in_bad_fork()
+
+
+def is_nvidia() -> bool:
+    """Whether what torch calls CUDA is NVIDIA's, and the core may speak to its driver."""
+    return torch.version.hip is None
+
+
+def current_device() -> int:
+    """The index of the device that ``"cuda"`` means."""
+    return int(torch.cuda.current_device())
+
+
+def current_stream(device: int) -> int:
+    """The handle of the device's current stream; 0 for the null stream."""
+    return int(torch._C._cuda_getCurrentRawStream(device))
+
+
+def stream_handle(stream: Any) -> int | None:
+    """The handle of a stream that a caller names: torch's, anybody's, or a number.
+
+    Raises:
+        TypeError: It is none of these.
+    """
+    if stream is None or type(stream) is int:
+        return stream
+    if isinstance(stream, torch.cuda.Stream):
+        return int(stream.cuda_stream)
+    protocol = getattr(stream, "__cuda_stream__", None)
+    if protocol is None:
+        raise TypeError(
+            "stream must be a torch.cuda.Stream, have __cuda_stream__, or be a handle, "
+            f"not {stream!r}"
+        )
+    described = protocol() if callable(protocol) else protocol
+    return int(described[1])
+
+
+def is_plain(tensor: torch.Tensor) -> bool:
+    """Whether a tensor is nothing but its elements, so that moving them moves all of it."""
+    return (
+        type(tensor) in (torch.Tensor, torch.nn.Parameter)
+        and not tensor.requires_grad
+        and tensor.layout == torch.strided
+        and not tensor.is_quantized
+        and _torch.is_readable(tensor)
+    )
+
+
+_streams: dict[tuple[int, int], Any] = {}
+
+
+def _stream(device: int, handle: int) -> Any:
+    """torch's object for a stream of anybody's."""
+    known = _streams.get((device, handle))
+    if known is None:
+        made: Any = torch.cuda.ExternalStream
+        known = _streams[device, handle] = made(handle, device=torch.device("cuda", device))
+    return known
+
+
+def empty(shape: Sequence[int], dtype: torch.dtype, device: int, stream: int) -> torch.Tensor:
+    """New memory on a device, which belongs to a stream."""
+    where = torch.device("cuda", device)
+    if stream == current_stream(device):
+        return torch.empty(shape, dtype=dtype, device=where)
+    with torch.cuda.stream(_stream(device, stream)):
+        return torch.empty(shape, dtype=dtype, device=where)
+
+
+def carve(
+    block: torch.Tensor, offset: int, shape: Sequence[int], dtype: torch.dtype
+) -> torch.Tensor:
+    """A tensor in its own right on the memory of a block of bytes, from `offset` on."""
+    tensor: torch.Tensor = torch.empty(0, dtype=dtype, device=block.device)
+    in_place: Any = tensor.set_
+    in_place(block.untyped_storage(), offset // dtype.itemsize, tuple(shape))
+    return tensor
+
+
+def record(tensor: torch.Tensor, device: int, stream: int) -> None:
+    """Memory is not given to anyone else before the work now queued on a stream is done with it."""
+    tensor.record_stream(_stream(device, stream))
+
+
+def follow(device: int, stream: int, other: int) -> None:
+    """Work submitted to a stream from now on waits for what is queued on another one."""
+    _stream(device, stream).wait_stream(_stream(device, other))
+
+
+def converted(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """A copy of a tensor on its device, on the current stream."""
+    return _torch.converted(tensor, tensor.device, dtype)
+
+
+def plain(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor's elements one after another in C order, by work on the current stream if any."""
+    return tensor.detach().resolve_conj().resolve_neg().contiguous()
+
+
+def empty_pinned(shape: Sequence[int], dtype: torch.dtype | None) -> torch.Tensor:
+    """Host memory from torch's page-locked allocator; ordinary memory without CUDA."""
+    pinned: torch.Tensor = torch.empty(shape, dtype=dtype, device="cpu", pin_memory=is_available())
+    return pinned
+
+
+class Registration:
+    """Memory page-locked in place by torch's runtime, for as long as this lives.
+
+    For use without the core, which has its own.
+    """
+
+    def __init__(self, data: int, size: int, owner: object) -> None:
+        self._data, self._owner = 0, owner
+        find: Any = torch.cuda.cudart
+        runtime = find()
+        torch.cuda.check_error(int(runtime.cudaHostRegister(data, size, 1)))  # for all devices
+        self._data, self._unregister = data, runtime.cudaHostUnregister
+
+    def __del__(self) -> None:
+        """Before the owner goes, and with it the memory."""
+        if self._data and not torch.cuda._is_in_bad_fork():
+            self._unregister(self._data)

@@ -1,0 +1,159 @@
+"""Trees: containers of arrays, taken apart and put together again as they were.
+
+dict, list, tuple and their subclasses, named tuples, dataclasses, other mappings, and whatever is
+registered with optree in its global namespace (where optree is in use) are containers; arrays are
+leaves; everything else stays where it is, untouched.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import sys
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
+from typing import Any, NamedTuple
+
+Rebuild = Callable[[list[Any]], Any]
+
+
+class Place(NamedTuple):
+    """Where a leaf was: its number among the leaves."""
+
+    leaf: int
+
+
+class Branch(NamedTuple):
+    """A container with leaves in it, and how it is made of new children."""
+
+    rebuild: Rebuild
+    children: list[Any]
+
+
+class Tree:
+    """A tree whose leaves can be replaced.
+
+    Attributes:
+        leaves: Each once, in order: an object that stands in several places is one leaf.
+    """
+
+    def __init__(self, tree: Any, is_leaf: Callable[[Any], bool]) -> None:
+        self.leaves: list[Any] = []
+        self._is_leaf = is_leaf
+        self._places: dict[int, Place] = {}
+        self._above: set[int] = set()
+        self._shape = self._taken(tree)
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether there is no container: the tree is a leaf itself, or nothing to be replaced."""
+        return not isinstance(self._shape, Branch)
+
+    def with_leaves(self, leaves: Sequence[Any]) -> Any:
+        """The tree with other leaves, in new containers where there are any in them."""
+        return _put(self._shape, leaves)
+
+    def _taken(self, node: Any) -> Any:
+        if self._is_leaf(node):
+            place = self._places.get(id(node))
+            if place is None:
+                place = self._places[id(node)] = Place(len(self.leaves))
+                self.leaves.append(node)
+            return place
+        opened = _opened(node)
+        if opened is None:
+            return node
+        if id(node) in self._above:
+            raise ValueError(
+                f"a {type(node).__name__} contains itself; pass a tree whose containers are apart"
+            )
+        rebuild, inner = opened
+        self._above.add(id(node))
+        children = [self._taken(child) for child in inner]
+        self._above.discard(id(node))
+        if any(isinstance(child, (Place, Branch)) for child in children):
+            return Branch(rebuild, children)
+        return node
+
+
+def _put(shape: Any, leaves: Sequence[Any]) -> Any:
+    if isinstance(shape, Place):
+        return leaves[shape.leaf]
+    if isinstance(shape, Branch):
+        return shape.rebuild([_put(child, leaves) for child in shape.children])
+    return shape
+
+
+def _opened(node: Any) -> tuple[Rebuild, Iterable[Any]] | None:
+    """How a container is made again, and what is in it; None for anything else."""
+    kind = type(node)
+    if kind is dict:
+        keys = list(node)
+        return lambda children: dict(zip(keys, children, strict=True)), node.values()
+    if kind is list:
+        return list, node
+    if kind is tuple:
+        return tuple, node
+    if kind in _ATOMS:
+        return None
+    # optree knows dicts by itself, but would lose what a subclass of them has besides its items.
+    registered = None if isinstance(node, dict) else _registered_with_optree(node)
+    if registered is not None:
+        return registered
+    if isinstance(node, tuple):
+        named = hasattr(kind, "_fields")
+        return (lambda children: kind(*children)) if named else kind, node
+    if isinstance(node, list):
+        return _refilled(node), node
+    if isinstance(node, Mapping):
+        return _remapped(node), list(node.values())
+    if dataclasses.is_dataclass(node) and not isinstance(node, type):
+        names = [field.name for field in dataclasses.fields(node) if hasattr(node, field.name)]
+        return _with_fields(node, names), [getattr(node, name) for name in names]
+    return None
+
+
+_ATOMS = frozenset({str, bytes, bytearray, int, float, complex, bool, type(None), range, set})
+
+
+def _refilled(node: list[Any]) -> Rebuild:
+    def rebuild(children: list[Any]) -> list[Any]:
+        made = copy.copy(node)
+        made[:] = children
+        return made
+
+    return rebuild
+
+
+def _remapped(node: Mapping[Any, Any]) -> Rebuild:
+    keys = list(node)
+
+    def rebuild(children: list[Any]) -> Any:
+        items = dict(zip(keys, children, strict=True))
+        if isinstance(node, MutableMapping):
+            made: Any = copy.copy(node)  # keeps what a subclass has besides its items
+            for key, child in items.items():
+                made[key] = child
+            return made
+        make: Any = type(node)
+        return make(items)
+
+    return rebuild
+
+
+def _with_fields(node: Any, names: list[str]) -> Rebuild:
+    def rebuild(children: list[Any]) -> Any:
+        made = copy.copy(node)
+        for name, child in zip(names, children, strict=True):
+            object.__setattr__(made, name, child)  # frozen ones too, and no __post_init__ again
+        return made
+
+    return rebuild
+
+
+def _registered_with_optree(node: Any) -> tuple[Rebuild, Iterable[Any]] | None:
+    # A type can only have been registered by someone who has imported it.
+    optree: Any = sys.modules.get("optree")
+    if optree is None or optree.register_pytree_node.get(type(node)) is None:
+        return None
+    children, metadata, _, unflatten = optree.tree_flatten_one_level(node)
+    return lambda new: unflatten(metadata, tuple(new)), children

@@ -1,0 +1,58 @@
+"""`copyto` on the host: into tensors and arrays of any layout, at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import dlferry
+
+
+@pytest.mark.parametrize("src", [[1, 2, 3], np.array([1, 2, 3], ">i2")[:], torch.arange(1, 4)])
+@pytest.mark.parametrize("dtype", [np.float32, np.int64, np.uint8])
+def test_into_an_array(src: Any, dtype: Any) -> None:
+    whole = np.zeros(6, dtype)
+    handle = dlferry.copyto(whole[::2], src)
+    assert handle.done()
+    assert whole.tolist() == [1, 0, 2, 0, 3, 0]
+    result = handle.result()
+    result[0] = 9
+    assert whole[0] == 9
+
+
+def test_into_a_tensor() -> None:
+    tensor = torch.zeros(2, 3)
+    version = tensor._version
+    assert dlferry.copyto(tensor.T, np.arange(6).reshape(3, 2)[:, ::-1]).result() is not None
+    assert tensor.tolist() == [[1, 3, 5], [0, 2, 4]]
+    assert dlferry.copyto(tensor, torch.ones(2, 3)).result() is tensor
+    assert tensor._version > version
+
+
+def test_shapes_must_be_the_same() -> None:
+    with pytest.raises(ValueError, match=r"dst has shape \(3,\), and src has \(1,\)"):
+        dlferry.copyto(np.zeros(3), [1])
+
+
+def test_memory_that_cannot_be_written() -> None:
+    array = np.zeros(3)
+    array.flags.writeable = False
+    with pytest.raises(dlferry.CopyRequired, match="read-only"):
+        dlferry.copyto(array, [1, 2, 3])
+    with pytest.raises(dlferry.CopyRequired, match="byte order"):
+        dlferry.copyto(np.zeros(3, ">f4"), [1, 2, 3])
+    with pytest.raises(ValueError, match="share memory"):
+        dlferry.copyto(torch.zeros(1).expand(3), [1, 2, 3])
+
+
+def test_no_part_in_autograd() -> None:
+    weight = torch.zeros(2, requires_grad=True)
+    for dst, src in ((weight, torch.ones(2)), (torch.zeros(2), weight)):
+        with pytest.raises(ValueError, match="autograd"):
+            dlferry.copyto(dst, src)
+    with torch.no_grad():
+        dlferry.copyto(weight, torch.ones(2))
+    assert weight.tolist() == [1, 1]

@@ -1,0 +1,102 @@
+"""Conversions to and from a simulated device: whatever works on the host works there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sim_torch import SimDoor, SimTensor, read
+
+import dlferry
+
+pytestmark = pytest.mark.native
+
+
+def arrived(gpu: SimDoor, tensor: torch.Tensor) -> torch.Tensor:
+    """What a tensor holds once the current stream has come so far."""
+    assert isinstance(tensor, SimTensor)
+    assert gpu.sim.stream_wait(gpu.current_stream(0)) == 0
+    return read(tensor)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        np.arange(12.0).reshape(3, 4),
+        np.arange(12, dtype=">f4").reshape(3, 4)[:, ::-1],
+        np.arange(600_000, dtype=np.int16).reshape(300, 2000)[::2, ::3],
+        torch.arange(10),
+        torch.arange(40.0).reshape(5, 8).T,
+        bytearray(b"some bytes"),
+        [1, 2, 3],
+        [[1.5, 2.5], [3.5, 4.5]],
+        [np.arange(3), np.arange(3)],
+        np.float32(2.5),
+        np.zeros((0, 3)),
+    ],
+    ids=[
+        "array", "reversed big-endian", "strided", "tensor", "transposed tensor", "buffer", "ints",
+        "nested floats", "arrays", "scalar", "empty",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("dtype", [None, torch.float32, torch.float16, torch.int64])
+def test_asarray_to_the_device(gpu: SimDoor, source: Any, dtype: torch.dtype | None) -> None:
+    on_host = dlferry.asarray(source, dtype=dtype)
+    made = dlferry.asarray(source, device="cuda", dtype=dtype)
+    assert made.dtype == on_host.dtype
+    assert torch.equal(arrived(gpu, made), on_host)
+
+
+def test_the_source_may_change_afterwards(gpu: SimDoor) -> None:
+    source = np.ones(3_000_000, np.float32)
+    made = dlferry.asarray(source, device="cuda")
+    source[:] = 0
+    assert bool((arrived(gpu, made) == 1).all())
+
+
+@pytest.mark.parametrize("shape", [(3,), (40, 50), (300, 400)])
+@pytest.mark.parametrize("dtype", [None, torch.float16])
+def test_stack_goes_straight_to_the_device(
+    gpu: SimDoor, rng: np.random.Generator, shape: tuple[int, ...], dtype: torch.dtype | None
+) -> None:
+    arrays = [rng.random((*shape, 2), dtype=np.float32)[..., i % 2] for i in range(9)]
+    made = dlferry.stack(arrays, device="cuda", dtype=dtype)
+    assert torch.equal(
+        arrived(gpu, made), torch.from_numpy(np.stack(arrays)).to(dtype or torch.float32)
+    )
+
+
+def test_to_numpy_from_the_device(gpu: SimDoor, rng: np.random.Generator) -> None:
+    for size in (5, 700_000):
+        values = rng.random(size, dtype=np.float32)
+        tensor = dlferry.asarray(values, device="cuda")
+        assert np.array_equal(dlferry.to_numpy(tensor), values)
+        assert dlferry.to_numpy(tensor, dtype=np.float16).dtype == np.float16
+        out = np.zeros(size, np.float32)
+        assert dlferry.to_numpy(tensor, out=out) is out
+        assert np.array_equal(out, values)
+        with pytest.raises(dlferry.CopyRequired, match="device"):
+            dlferry.to_numpy(tensor, copy=False)
+
+
+def test_asarray_back_to_the_host(gpu: SimDoor) -> None:
+    tensor = dlferry.asarray(np.arange(5), device="cuda")
+    assert dlferry.asarray(tensor) is tensor
+    assert dlferry.asarray(tensor, device="cpu").tolist() == [0, 1, 2, 3, 4]
+    with pytest.raises(dlferry.CopyRequired, match="device"):
+        dlferry.asarray(tensor, device="cpu", copy=False)
+
+
+def test_copyto_in_either_direction(gpu: SimDoor, rng: np.random.Generator) -> None:
+    for size in (7, 900_000):
+        values = rng.random(size)
+        on_device = dlferry.asarray(np.zeros(size, np.float32), device="cuda")
+        dlferry.copyto(on_device, values).synchronize()
+        assert torch.equal(arrived(gpu, on_device), torch.from_numpy(values).float())
+        whole = np.zeros((size, 2))
+        handle = dlferry.copyto(whole[:, 1], on_device)
+        handle.synchronize()
+        assert np.array_equal(whole[:, 1], values.astype(np.float32))
+        assert not whole[:, 0].any()

@@ -1,0 +1,168 @@
+"""The public transfers on the simulated driver: trees, both directions, and who waits for whom."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import weakref
+from concurrent.futures import CancelledError
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from sim_torch import SimDoor, SimTensor, block_of, read
+
+import dlferry
+
+pytestmark = pytest.mark.native
+
+SOON = 20.0  # longer than any of this takes
+
+
+class Pair(NamedTuple):
+    x: Any
+    y: Any
+
+
+def arrived(gpu: SimDoor, tensor: torch.Tensor) -> torch.Tensor:
+    """What a tensor holds once the current stream has come so far."""
+    assert isinstance(tensor, SimTensor)
+    assert gpu.sim.stream_wait(gpu.current_stream(0)) == 0
+    return read(tensor)
+
+
+def test_a_tree_goes_there_and_back(gpu: SimDoor, rng: np.random.Generator) -> None:
+    tree = {
+        "image": rng.random((3, 500, 700), dtype=np.float32)[:, ::-1],
+        "ids": Pair(np.arange(7, dtype=">i4"), torch.arange(100_000)),
+        "name": "kept",
+        "empty": np.zeros((0, 4)),
+    }
+    there = dlferry.to_device(tree, "cuda")
+    assert there["name"] == "kept" and type(there["ids"]) is Pair
+    assert torch.equal(arrived(gpu, there["image"]), torch.from_numpy(tree["image"].copy()))
+    back = dlferry.to_host({key: there[key] for key in ("image", "ids", "name")})
+    assert np.array_equal(back["image"].numpy(), tree["image"])
+    assert back["ids"].x.tolist() == list(range(7))
+    assert torch.equal(back["ids"].y, tree["ids"].y)
+
+
+def test_small_arrays_cross_as_one(gpu: SimDoor, rng: np.random.Generator) -> None:
+    arrays = {str(i): rng.random(1 + 37 * i) for i in range(60)}
+    moved = dlferry.to_device(arrays, "cuda")
+    for key, array in arrays.items():
+        assert torch.equal(arrived(gpu, moved[key]), torch.from_numpy(array))
+        assert moved[key].data_ptr() % 256 == 0
+    assert gpu.sim.count("h2d_copies") == 1
+    assert len({id(block_of(tensor)) for tensor in moved.values()}) == 1
+    apart = dlferry.to_device(arrays, "cuda", pack=False)
+    assert len({id(block_of(tensor)) for tensor in apart.values()}) == len(arrays)
+    for key, array in arrays.items():
+        assert torch.equal(arrived(gpu, apart[key]), torch.from_numpy(array))
+
+
+@pytest.mark.parametrize("count", [10, 3_000_000])
+def test_the_narrower_dtype_crosses(gpu: SimDoor, rng: np.random.Generator, count: int) -> None:
+    pixels, reals = rng.integers(0, 256, count).astype(np.uint8), rng.random(count)
+    wide = dlferry.to_device([pixels], "cuda", dtype={torch.uint8: torch.float32})[0]
+    assert torch.equal(arrived(gpu, wide), torch.from_numpy(pixels).float())
+    assert gpu.sim.count("h2d_bytes") == count
+    narrow = dlferry.to_device([reals], "cuda", dtype=torch.bfloat16)[0]
+    assert torch.equal(arrived(gpu, narrow), torch.from_numpy(reals).bfloat16())
+    assert gpu.sim.count("h2d_bytes") == 3 * count
+
+
+def test_the_source_is_free_when_to_device_returns(gpu: SimDoor) -> None:
+    for size in (10, 5_000_000):
+        source = np.ones(size, np.float32)
+        moved = dlferry.to_device([source], "cuda")[0]
+        source[:] = 7
+        assert torch.equal(arrived(gpu, moved), torch.ones(size))
+
+
+def test_a_busy_stream_keeps_nobody_waiting(gpu: SimDoor) -> None:
+    gate = gpu.sim.gate(gpu.current_stream(0))
+    moved = [dlferry.to_device(np.full(n, n), "cuda") for n in (3, 40_000, 900_000)]
+    handle = dlferry.transfer(np.ones(5), "cuda")
+    handle.synchronize(SOON) if handle.done() else handle.wait()
+    gpu.sim.open(gate)
+    for tensor in moved:
+        assert torch.equal(arrived(gpu, tensor), torch.full(tensor.shape, tensor.numel()))
+
+
+def test_results_on_the_host_wait_for_what_produces_them(gpu: SimDoor) -> None:
+    tensor = dlferry.to_device(np.zeros(1000, np.uint8), "cuda")
+    gate = gpu.sim.gate(gpu.current_stream(0))
+    gpu.sim.fill(gpu.current_stream(0), tensor.data_ptr(), 9, 1000)
+    handle = dlferry.transfer(tensor, "cpu")
+    assert not handle.done()
+    with pytest.raises(TimeoutError, match="goes on"):
+        handle.result(timeout=0.01)
+    gpu.sim.open(gate)
+    assert handle.result(SOON).unique().tolist() == [9]
+    assert handle.result() is handle.result()
+
+
+def test_a_handle_that_is_dropped_keeps_both_sides(gpu: SimDoor) -> None:
+    source = torch.arange(3_000_000)
+    assert gpu.sim.stall(0, 0, 1) == 0
+    handle = dlferry.transfer([source], "cuda")
+    storage = weakref.ref(source.untyped_storage())
+    del source, handle
+    gc.collect()
+    assert storage() is not None
+    assert gpu.sim.stall(0, 0, 0) == 0
+
+
+def test_a_cancelled_transfer(gpu: SimDoor) -> None:
+    tensor = dlferry.to_device(np.zeros(500_000), "cuda")
+    gate = gpu.sim.gate(gpu.current_stream(0))
+    handle = dlferry.transfer({"x": tensor}, "cpu")
+    assert handle.cancel()
+    with pytest.raises(CancelledError):
+        handle.result(SOON)
+    assert handle.done() and not handle.cancel()
+    gpu.sim.open(gate)
+
+
+def test_awaiting(gpu: SimDoor) -> None:
+    tensor = dlferry.to_device(np.arange(500_000), "cuda")
+
+    async def main() -> None:
+        gate = gpu.sim.gate(gpu.current_stream(0))
+        first, second = dlferry.transfer([tensor], "cpu"), dlferry.transfer([tensor], "cpu")
+        task = asyncio.ensure_future(_result_of(second))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        gpu.sim.open(gate)
+        assert (await first)[0].tolist() == list(range(500_000))
+        cancelled = dlferry.transfer([tensor], "cpu")
+        if cancelled.cancel():
+            with pytest.raises(asyncio.CancelledError):
+                await cancelled
+
+    asyncio.run(main())
+
+
+async def _result_of(handle: dlferry.Transfer) -> Any:
+    return await handle
+
+
+def test_an_error_of_the_driver_reaches_its_transfer(gpu: SimDoor) -> None:
+    gpu.sim.fail_call("cuMemcpyHtoDAsync", 1, 1)
+    handle = dlferry.transfer([np.ones(2_000_000)], "cuda")
+    with pytest.raises(dlferry.CudaError, match=r"cuMemcpyHtoDAsync failed: .*\(1\)"):
+        handle.synchronize(SOON)
+    with pytest.raises(dlferry.CudaError, match="cuMemcpyHtoDAsync"):
+        handle.result()
+    again = dlferry.to_device([np.ones(2_000_000)], "cuda")[0]
+    assert torch.equal(arrived(gpu, again), torch.ones(2_000_000, dtype=torch.float64))
+
+
+def test_what_is_there_already_stays(gpu: SimDoor) -> None:
+    tensor = dlferry.to_device(np.ones(3), "cuda")
+    assert dlferry.to_device({"x": tensor}, "cuda")["x"] is tensor
+    assert dlferry.to_device(tensor, torch.device("cuda", 0)) is tensor
