@@ -89,6 +89,20 @@ def test_asarray_back_to_the_host(gpu: SimDoor) -> None:
         dlferry.asarray(tensor, device="cpu", copy=False)
 
 
+def test_explain_tells_the_way(gpu: SimDoor) -> None:
+    staged = dlferry.explain(np.zeros(1000, np.uint8), device="cuda", dtype=torch.float32)
+    assert (staged.route, staged.bytes_moved, staged.reasons) == (
+        "staged → cuda:0", 1000, ("dtype", "device"),
+    )  # fmt: skip
+    pinned = dlferry.explain(dlferry.empty_pinned(20_000, torch.float32), device="cuda")
+    assert (pinned.route, pinned.bytes_moved) == ("pinned → cuda:0", 80_000)
+    tensor = dlferry.asarray(np.zeros(10), device="cuda")
+    back = dlferry.explain(tensor, device="cpu")
+    assert (back.route, back.bytes_moved) == ("cuda:0 → cpu", 80)
+    assert dlferry.explain(tensor).shares
+    assert gpu.sim.count("h2d_bytes") <= 80
+
+
 def test_copyto_in_either_direction(gpu: SimDoor, rng: np.random.Generator) -> None:
     for size in (7, 900_000):
         values = rng.random(size)

@@ -73,7 +73,7 @@ void TransferEngine::set_staging_bytes(std::size_t bytes) noexcept {
   staging_bytes_wanted.store(bytes);
 }
 
-bool TransferEngine::close_all(std::chrono::nanoseconds timeout) noexcept {
+bool TransferEngine::close_all(std::chrono::nanoseconds timeout, After after) noexcept {
   if (!loaded_driver()) return true;  // nor any engine
   const std::lock_guard lock(registry.mutex);
   bool closed = true;
@@ -84,6 +84,7 @@ bool TransferEngine::close_all(std::chrono::nanoseconds timeout) noexcept {
       closed = false;  // leaked: its threads are still inside
       continue;
     }
+    if (after == After::kLeak) continue;
     slot.store(nullptr, std::memory_order_release);
     delete engine;
   }

@@ -32,8 +32,10 @@ class TransferEngine {
   // the device's first transfer.
   static void set_staging_bytes(std::size_t bytes) noexcept;
 
-  // Ends all transfers: see Lane::close. For the end of the process, and for tests.
-  static bool close_all(std::chrono::nanoseconds timeout) noexcept;
+  // Ends all transfers: see Lane::close. At the end of the process the engines are leaked, because
+  // torch's allocator may still hold memory for their streams; for tests they are destroyed.
+  enum class After : std::uint8_t { kDestroy, kLeak };
+  static bool close_all(std::chrono::nanoseconds timeout, After after = After::kDestroy) noexcept;
 
   // The stream that new destinations are allocated for, unless they are small.
   [[nodiscard]] cu::Stream stream(Direction direction) const noexcept {

@@ -158,7 +158,8 @@ bool close_transfers(double seconds, bool for_good) {
   bool closed = true;
   if (cuda::loaded_driver() && wait_until_left(Visit::For::kStarting, timeout)) {
     PyThreadState* const state = PyEval_SaveThread();
-    closed = cuda::TransferEngine::close_all(timeout);
+    using After = cuda::TransferEngine::After;
+    closed = cuda::TransferEngine::close_all(timeout, for_good ? After::kLeak : After::kDestroy);
     PyEval_RestoreThread(state);
     closed = wait_until_left(Visit::For::kWaiting, timeout) && closed;
   }

@@ -22,9 +22,11 @@ Gather::Gather(std::size_t item, std::size_t swap_size, std::int64_t count, std:
       lowest_(std::min<std::int64_t>(0, (count - 1) * step)),
       span_(std::abs((count - 1) * step) + item_),
       contiguous_(swap_size == 1 && stride == bytes_ && (count == 1 || step == item_)) {
-  // Where a load would hold a single element that stays as it is, the shuffle gains nothing.
+  // Where a load would hold a single element that stays as it is, the shuffle gains nothing, and
+  // plain runs backwards have a better loop.
   const bool shared = stride_ != 0 && std::abs(stride_) + span_ <= kMostBytes;
-  const bool gains = in_group_ > 1 || swap_size_ > 1 || shared;
+  const bool reversed = in_group_ == 1 && swap_size_ == 1 && stride_ == -item_;
+  const bool gains = in_group_ > 1 || swap_size_ > 1 || (shared && !reversed);
   if (kernels().shuffle && !contiguous_ && gains) prepare_shuffle();
 }
 

@@ -13,12 +13,14 @@ from dlferry import (
     _to_numpy,
     _torch,
 )
+from dlferry._collate import collate
 from dlferry._config import show_config
 from dlferry._copyto import copyto
 from dlferry._errors import CopyRequired, CudaError, DriverUnavailable, UnsupportedInput
 from dlferry._explain import Plan, explain
 from dlferry._guard import copy_guard
 from dlferry._pinned import empty_pinned, memory_stats, pin
+from dlferry._prefetch import Prefetcher, prefetch
 from dlferry._threads import configure as _configure_threads
 from dlferry._transfer import Transfer, to_device, to_host, transfer
 from dlferry._version import __version__
@@ -28,10 +30,12 @@ __all__ = [
     "CudaError",
     "DriverUnavailable",
     "Plan",
+    "Prefetcher",
     "Transfer",
     "UnsupportedInput",
     "__version__",
     "asarray",
+    "collate",
     "copy_guard",
     "copyto",
     "empty_pinned",
@@ -39,6 +43,7 @@ __all__ = [
     "from_dlpack",
     "memory_stats",
     "pin",
+    "prefetch",
     "show_config",
     "stack",
     "to_device",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from dlferry import _decide, _torch
+from dlferry import _decide, _link, _page_locked, _torch
 from dlferry._ingest import checked_request, ingested
 from dlferry._policy import Cause, Fact, ReadOnly, causes, reason_names
 
@@ -24,10 +24,11 @@ class Plan:
     reasons: tuple[str, ...]
     """Why it does not: the names that `CopyRequired.reasons` has."""
     route: str
-    """``"share"``, ``"host copy"``, ``"host copy → cuda:0"``, ``"torch copy"`` (of a tensor),
-    ``"fill"`` (from numbers), or ``"refuse"``."""
+    """``"share"``, ``"host copy"``, ``"torch copy"`` (of a tensor), ``"fill"`` (from numbers), or
+    ``"refuse"``. Across the link ``"staged → cuda:0"``, ``"pinned → cuda:0"`` (read where it is) or
+    ``"cuda:0 → cpu"``, and ``"host copy → cuda:0"`` where torch makes the copy."""
     bytes_moved: int
-    """The bytes of the result that would be written; 0 where it is shared or refused."""
+    """The bytes that would be written, or cross the link; 0 where memory is shared, or refused."""
     dtype: torch.dtype
     """Of the result."""
     device: torch.device
@@ -79,23 +80,39 @@ def explain(
     """
     request = checked_request(dtype, device, copy, readonly)
     if _torch.is_tensor(obj):
-        return _plan(_decide.for_tensor(obj, request), "torch copy")
+        outcome = _decide.for_tensor(obj, request)
+        return _plan(outcome, *_way(obj, obj.dtype, outcome, "torch copy"))
     found = ingested(obj, request)
     if found is None:
         return _plan(_decide.for_sequence(obj, request), "fill")
     outcome = _decide.for_array(found, request)
     is_elsewhere = outcome.decision.reasons & Fact.DEVICE
-    return _plan(outcome, "host copy" + (f" → {outcome.device}" if is_elsewhere else ""))
+    route = "host copy" + (f" → {outcome.device}" if is_elsewhere else "")
+    return _plan(outcome, *_way(found.source, found.source.dtype, outcome, route))
 
 
-def _plan(outcome: _decide.Outcome, copy_route: str) -> Plan:
+def _way(
+    array: Any, dtype: torch.dtype, outcome: _decide.Outcome, otherwise: str
+) -> tuple[str, torch.dtype]:
+    """The route of a copy, and the dtype of what is moved: over the link, the narrower one."""
+    target = outcome.device
+    if not outcome.decision.reasons & Fact.DEVICE or not _link.takes(array, target):
+        return otherwise, outcome.dtype
+    wire = _link.wire_dtype(dtype, outcome.dtype)
+    if target.type == "cpu":
+        return f"{array.device} → cpu", wire
+    is_direct = _torch.is_tensor(array) and _page_locked.goes_direct(array, wire)
+    return f"{'pinned' if is_direct else 'staged'} → {target}", wire
+
+
+def _plan(outcome: _decide.Outcome, copy_route: str, moved: torch.dtype | None = None) -> Plan:
     decision, subject, dtype, device = outcome
     copies = decision.action == "copy"
     return Plan(
         shares=decision.action == "share",
         reasons=reason_names(decision.reasons),
         route=copy_route if copies else decision.action,
-        bytes_moved=math.prod(subject.shape) * dtype.itemsize if copies else 0,
+        bytes_moved=math.prod(subject.shape) * (moved or dtype).itemsize if copies else 0,
         dtype=dtype,
         device=device,
         what=subject.what,

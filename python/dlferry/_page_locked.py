@@ -63,3 +63,9 @@ def watch(tensor: torch.Tensor, when_gone: Callable[[], None] | None = None) -> 
 
     reference = weakref.ref(storage, forget)
     _watches[id(reference)] = (reference, known)
+
+
+def goes_direct(tensor: torch.Tensor, wire: torch.dtype) -> bool:
+    """Whether the link reads a CPU tensor's memory itself."""
+    is_whole = tensor.dtype == wire and tensor.is_contiguous()
+    return is_whole and bool(core.is_pinned(tensor.data_ptr(), tensor.nbytes))

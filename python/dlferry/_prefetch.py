@@ -1,0 +1,243 @@
+"""`prefetch`: the next batches move while the model works on this one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from dlferry import _torch, _transfer
+from dlferry._producer import CLOSE_SECONDS, Failure, Producer
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    import torch
+    from torch.types import Device
+    from typing_extensions import Self
+
+    from dlferry._transfer import Transfer
+
+
+def prefetch(
+    iterable: Iterable[Any],
+    device: Device,
+    *,
+    depth: int = 2,
+    dtype: torch.dtype | Mapping[torch.dtype, torch.dtype] | None = None,
+    pack: bool = True,
+    transform: Callable[[Any], Any] | None = None,
+) -> Prefetcher:
+    """Iterate over trees of arrays on a device, with the next ones on their way.
+
+    A thread runs the source and starts the transfers, in order. It asks for an item only after the
+    memory of the one before has been read, so a generator may refill one buffer for a device. On
+    the CPU an item is passed on as `transfer` gives it, on the source's memory where that can be
+    shared: there such a generator has to make copies.
+
+    Args:
+        iterable: A DataLoader (workers, persistent ones too, and pinned memory as you like), a
+            generator, or any other iterable of trees as `transfer` takes them, of any shapes and
+            dtypes.
+        device: Where to, as in `transfer`. ``"cuda"`` is the device that is current now. With
+            ``"cpu"`` the source runs ahead of the loop.
+        depth: How many items are under way at most: being made, moving, or waiting to be taken.
+            They all take memory on the device, besides the one that you work on.
+        dtype: As in `transfer`.
+        pack: As in `transfer`.
+        transform: Called with each item after it was moved, by the thread that takes it, on its
+            current stream: a place for work on the GPU, such as normalizing or augmenting. On a GPU
+            the work is queued behind the copies of this item, while the next ones move.
+
+    Returns:
+        An iterable that starts anew each time: `iter` asks `iterable` for an iterator, there and
+        then. `len` is that of `iterable`, where it has one.
+
+        The tensors of an item are ordered for the stream that is current when it is taken, and are
+        yours: nothing writes to them afterwards. Nothing is kept of an item that was taken.
+
+        An exception of the source, of a transfer or of `transform` arrives where the item would
+        have, and ends the iteration.
+
+        An iteration that is dropped, closed or interrupted lets its thread end as soon as the
+        source returns; what was under way is dropped. After a ``break`` that is at once in CPython,
+        unless a traceback or a variable keeps the iterator: use ``with`` to be independent of that.
+        A new iteration waits until the threads of ended ones have left the source.
+
+    Raises:
+        TypeError: An argument of the wrong type.
+        ValueError: `depth` is less than 1, or torch knows no such device.
+        DriverUnavailable: `device` is a CUDA device, and there is none.
+
+    Note:
+        The source runs in the context (`contextvars`) of the thread that called `iter`, with its
+        grad mode and current CUDA stream; other settings that torch keeps for each thread, such as
+        autocast, are torch's defaults there.
+
+    Example:
+        >>> import numpy as np, dlferry
+        >>> source = ({"x": np.full(2, i), "id": f"sample {i}"} for i in range(3))
+        >>> with dlferry.prefetch(source, "cpu") as batches:
+        ...     for batch in batches:
+        ...         print(batch["id"], batch["x"].sum().item())
+        sample 0 0
+        sample 1 2
+        sample 2 4
+    """
+    return Prefetcher(iterable, device, depth, dtype, pack, transform)
+
+
+class Prefetcher:
+    """What `prefetch` returns: iterable, sized where its source is, and a context manager.
+
+    Several iterations may go on at a time where the source allows it; each has a thread of its own.
+    """
+
+    def __init__(
+        self,
+        iterable: Iterable[Any],
+        device: Device,
+        depth: int,
+        dtype: torch.dtype | Mapping[torch.dtype, torch.dtype] | None,
+        pack: bool,
+        transform: Callable[[Any], Any] | None,
+    ) -> None:
+        kind = type(iterable)
+        if not (hasattr(kind, "__iter__") or hasattr(kind, "__getitem__")):
+            raise TypeError(f"prefetch takes an iterable, not a {kind.__name__}")
+        if isinstance(depth, bool) or not isinstance(depth, int):
+            raise TypeError(f"depth must be an int, not {depth!r}")
+        if depth < 1:
+            raise ValueError(f"depth must be at least 1, and is {depth}")
+        if not (transform is None or callable(transform)):
+            raise TypeError(f"transform must be a function of one item, not {transform!r}")
+        target = _torch.device(device)
+
+        def start(item: Any) -> Transfer:
+            return _transfer.transfer(item, target, dtype=dtype, pack=pack)
+
+        self._iterable = iterable
+        self._start = start
+        self._depth = depth
+        self._transform = transform
+        self._producers: list[Producer] = []
+
+    def __iter__(self) -> Prefetching:
+        """Start anew, with the first items on their way when this returns."""
+        for producer in self._producers:
+            if producer.stopped:
+                producer.join()
+        self._producers = [producer for producer in self._producers if producer.is_alive]
+        producer = Producer(iter(self._iterable), self._start, self._depth)
+        self._producers.append(producer)
+        return Prefetching(producer, self._transform)
+
+    def __len__(self) -> int:
+        """The number of items, as the source tells it.
+
+        Raises:
+            TypeError: It does not.
+        """
+        return len(self._iterable)  # type: ignore[arg-type]
+
+    def close(self) -> None:
+        """End all iterations; `iter` starts a new one.
+
+        Waits until their threads have ended, but not longer than 5 seconds for a source that does
+        not return: such a thread ends when it does.
+        """
+        for producer in self._producers:
+            producer.stop()
+        deadline = time.monotonic() + CLOSE_SECONDS
+        for producer in self._producers:
+            producer.join(max(0.0, deadline - time.monotonic()))
+
+    def __enter__(self) -> Self:
+        """Close when the block is left."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """As `close`."""
+        self.close()
+
+
+class Prefetching(Iterator[Any]):
+    """One iteration of a `Prefetcher`."""
+
+    def __init__(self, producer: Producer, transform: Callable[[Any], Any] | None) -> None:
+        self._producer = producer
+        self._transform = transform
+
+    def __next__(self) -> Any:
+        """The next item; waits for it where it has not been made yet.
+
+        Raises:
+            StopIteration: There are no more, or the iteration was closed.
+            RuntimeError: In a forked child, which has no thread that would make one.
+        """
+        producer = self._producer
+        if producer.is_elsewhere:
+            raise RuntimeError("this iteration goes on in the parent process; start a new one here")
+        try:
+            item = self._arrived()
+        except BaseException:
+            producer.stop()
+            raise
+        producer.permit()
+        return item if self._transform is None else self._transformed(item)
+
+    def _arrived(self) -> Any:
+        arrival = self._producer.arrivals.get()
+        if arrival is None:
+            self._leave()
+            raise StopIteration
+        if isinstance(arrival, Failure):
+            self._leave()
+            try:
+                raise arrival.error
+            finally:
+                del arrival  # the traceback leads to this frame, and would keep itself alive
+        return arrival.result()
+
+    def _leave(self) -> None:
+        """The thread has nothing left to do, unless it was stopped inside of the source."""
+        if not self._producer.stopped:
+            self._producer.join(CLOSE_SECONDS)
+
+    def _transformed(self, item: Any) -> Any:
+        assert self._transform is not None
+        try:
+            return self._transform(item)
+        except StopIteration as error:
+            self._producer.stop()
+            raise RuntimeError("transform raised StopIteration") from error
+        except BaseException:
+            self._producer.stop()
+            raise
+
+    def close(self) -> None:
+        """End this iteration, as `Prefetcher.close` does."""
+        self._producer.stop()
+        self._producer.join(CLOSE_SECONDS)
+
+    def __enter__(self) -> Self:
+        """Close when the block is left."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """As `close`."""
+        self.close()
+
+    def __del__(self) -> None:
+        """Without waiting: whoever drops an iterator does not expect it to."""
+        self._producer.stop()
