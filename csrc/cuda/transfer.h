@@ -38,8 +38,8 @@ class Transfer {
   [[nodiscard]] bool is_done();
 
   // Makes the work that is submitted to `stream` from now on wait for the copy. Waits itself until
-  // the last part has been submitted, never for work on a stream. Throws how the transfer ended,
-  // when it ended badly.
+  // the last part has been submitted: for work on a stream only where the transfer was ordered
+  // after it. Throws how the transfer ended, when it ended badly.
   void wait(cu::Stream stream);
 
   // Waits until the transfer is done; false when it is not by then. Throws how it ended badly.

@@ -178,7 +178,7 @@ int dlferry_sim_pinned_free(void* pointer) {
   Lock lock(w.mutex);
   const BlockPtr block = w.host_memory.starting_at(pointer, BlockKind::kForeignPinned);
   if (!block) return -1;
-  if (block->pending > 0) ++w.counts.freed_in_use;
+  count_if_in_use(w, *block);
   retire(w, lock, block);
   dlferry::sim::HostMemory::unmap(pointer, block->bytes);
   return 0;

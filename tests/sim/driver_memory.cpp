@@ -83,7 +83,7 @@ Result cuMemFreeHost(void* data) {
     World& w = made.world();
     const BlockPtr block = w.host_memory.starting_at(data, BlockKind::kHostAllocation);
     if (!block) return kErrorInvalidValue;
-    if (block->pending > 0) ++w.counts.freed_in_use;
+    count_if_in_use(w, *block);
     if (w.settings.host_free_syncs != 0) drain_context(w, made.lock(), *made.current());
     retire(w, made.lock(), block);
     sim::HostMemory::unmap(data, block->bytes);
@@ -109,7 +109,7 @@ Result cuMemHostUnregister(void* data) {
     World& w = made.world();
     const BlockPtr block = w.host_memory.starting_at(data, BlockKind::kRegistration);
     if (!block) return data ? kErrorHostMemoryNotRegistered : kErrorInvalidValue;
-    if (block->pending > 0) ++w.counts.freed_in_use;
+    count_if_in_use(w, *block);
     retire(w, made.lock(), block);
     return kSuccess;
   });

@@ -115,6 +115,12 @@ void await_quiet(World& world, Lock& lock, const Context& context) {
   while (context.copying > 0) world.copy_ended.wait(lock);
 }
 
+void count_if_in_use(World& world, const Block& block) {
+  const Context& context = world.contexts.all()[static_cast<std::size_t>(block.device)];
+  const bool is_lost = context.sticky != cu::kSuccess;
+  if ((is_lost ? block.copying : block.pending) > 0) ++world.counts.freed_in_use;
+}
+
 void retire(World& world, Lock& lock, const BlockPtr& block) {
   block->alive = false;
   world.host_memory.remove(block);

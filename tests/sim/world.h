@@ -92,6 +92,10 @@ void lose(World& world, Context& context, cu::Result code);
 // Waits until no bytes move any more for a lost context, so that its memory may be freed.
 void await_quiet(World& world, Lock& lock, const Context& context);
 
+// Counts host memory that is freed while a copy needs it. In a lost context only those do whose
+// bytes move: what still stands before its engine, or sleeps, will touch nothing.
+void count_if_in_use(World& world, const Block& block);
+
 // Host memory that is the driver's no longer. Copies that still need it will find that out.
 void retire(World& world, Lock& lock, const BlockPtr& block);
 
