@@ -14,7 +14,9 @@ import pytest
 import dlferry
 
 PROMISED = {
-    "asarray", "from_dlpack", "to_numpy", "show_config",
+    "asarray", "from_dlpack", "to_numpy", "stack", "explain", "copy_guard",
+    "transfer", "to_device", "to_host", "copyto", "Transfer", "prefetch", "collate",
+    "empty_pinned", "pin", "memory_stats", "show_config",
     "CopyRequired", "UnsupportedInput", "DriverUnavailable", "CudaError",
 }  # fmt: skip
 
@@ -100,12 +102,21 @@ def test_the_public_names_are_the_declared_ones() -> None:
     declared = set(dlferry.__all__)
     assert declared >= PROMISED
     assert len(dlferry.__all__) == len(declared)
+    for name in declared:
+        assert getattr(dlferry, name) is getattr(dlferry, name)
     present = {name for name, value in vars(dlferry).items() if is_public(name, value)}
     assert present == {name for name in declared if not name.startswith("_")}
 
 
+def test_other_names_are_not_there() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = dlferry.nothing  # type: ignore[attr-defined]
+
+
 def test_every_public_name_has_a_docstring() -> None:
-    for name in PROMISED:
+    for name in dlferry.__all__:
+        if name == "__version__":
+            continue
         assert getattr(dlferry, name).__doc__, name
     assert dlferry.__doc__
 

@@ -6,7 +6,6 @@ import atexit
 import functools
 import os
 
-from dlferry import _torch_cuda
 from dlferry._errors import CudaError, DriverUnavailable
 from dlferry._native import NATIVE, REASON, core
 
@@ -53,6 +52,8 @@ def serves() -> bool:
 
     False also where CUDA is not to be had at all; whoever asks torch then is told why.
     """
+    from dlferry import _torch_cuda  # most processes never get here
+
     if not NATIVE or not _torch_cuda.is_available() or not _torch_cuda.is_nvidia():
         return False
     try:

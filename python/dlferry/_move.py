@@ -1,11 +1,14 @@
-"""One array to another device, for whoever needs it there at once."""
+"""One array to another device, for whoever needs it there at once.
+
+`_link` is imported by the first call: who stays on the host does without.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from dlferry import _gather, _link, _torch
+from dlferry import _gather, _torch
 from dlferry._torch import torch
 
 CPU = "cpu"
@@ -22,6 +25,8 @@ def moved(array: Any, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
         device: With an index, for CUDA.
         dtype: Of the result.
     """
+    from dlferry import _link
+
     if not _link.takes(array, device):
         tensor = array if _torch.is_tensor(array) else _gather.on_host(array)
         return _torch.converted(tensor, device, dtype)
@@ -37,7 +42,11 @@ def stacked(
     arrays: Sequence[torch.Tensor], device: torch.device, dtype: torch.dtype
 ) -> torch.Tensor | None:
     """Tensors of one shape on the host, in a new tensor on a device; None where torch has to."""
-    if device.type == CPU or not all(_link.takes(array, device) for array in arrays):
+    if device.type == CPU:
+        return None
+    from dlferry import _link
+
+    if not all(_link.takes(array, device) for array in arrays):
         return None
     assert device.index is not None
     crossing = _link.stack_to_device(arrays, dtype, device.index)
@@ -47,6 +56,11 @@ def stacked(
 
 def read_into(out: torch.Tensor, tensor: torch.Tensor) -> None:
     """Copy a tensor of the same shape into one on the host, cast, which is then complete."""
+    if tensor.device == out.device:
+        _torch.fill(out, tensor)
+        return
+    from dlferry import _link
+
     if _link.takes(tensor, out.device):
         _link.into_host([out], [tensor]).synchronize()
     else:
