@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from dlferry import _decide, _gather, _link, _torch
+from dlferry import _decide, _gather, _link, _torch, _torch_cuda
 from dlferry._crossing import Crossing
 from dlferry._errors import CudaError, DriverUnavailable, UnsupportedInput
 from dlferry._ingest import Found, Request, described, ingested
 from dlferry._native import core
+from dlferry._queued import Queued
 from dlferry._torch import torch
 
 SMALL_BYTES = 64 << 10
@@ -68,13 +69,13 @@ class Arrivals:
 
     def __init__(self, count: int) -> None:
         self._values: list[Any] = [None] * count
-        self._crossings: list[tuple[Crossing, Sequence[int]]] = []
+        self._crossings: list[tuple[Crossing | Queued, Sequence[int]]] = []
 
     def add(self, index: int, value: torch.Tensor) -> None:
         """One that has arrived, or that torch's streams order."""
         self._values[index] = value
 
-    def expect(self, crossing: Crossing, indices: Sequence[int]) -> None:
+    def expect(self, crossing: Crossing | Queued, indices: Sequence[int]) -> None:
         """Some that cross the link together."""
         self._crossings.append((crossing, indices))
 
@@ -127,6 +128,8 @@ def started(leaves: Sequence[Any], target: torch.device, casts: Casts, *, pack: 
     """Start to move arrays to where they are to be."""
     arrivals = Arrivals(len(leaves))
     crossings: dict[int, list[tuple[int, Any, torch.dtype]]] = {}
+    queued: dict[int, torch.Tensor] = {}
+    reads_late = False
     for index, leaf in enumerate(leaves):
         found = leaf if _torch.is_tensor(leaf) else _memory_of(leaf)
         array = found.source if isinstance(found, Found) else found
@@ -134,8 +137,17 @@ def started(leaves: Sequence[Any], target: torch.device, casts: Casts, *, pack: 
         if _link.takes(array, target):
             place = array.device.index if target.type == "cpu" else pack and _is_small(array)
             crossings.setdefault(int(place), []).append((index, array, dtype))
+            continue
+        value = _moved(found, target, dtype)
+        if value is found or value.device.type == "cpu":
+            arrivals.add(index, value)
         else:
-            arrivals.add(index, _moved(found, target, dtype))
+            queued[index] = value
+            reads_late |= _torch.is_tensor(found) and _torch_cuda.is_pinned(found)
+    if queued:
+        assert target.index is not None
+        values = list(queued.values())
+        arrivals.expect(Queued(values, target.index, reads_late=reads_late), list(queued))
     # Small arrays come last in the order of places, and start first: they are soon through.
     for place in sorted(crossings, reverse=True):
         indices, arrays, dtypes = zip(*crossings[place], strict=True)

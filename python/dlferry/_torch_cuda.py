@@ -104,6 +104,24 @@ def follow(device: int, stream: int, other: int) -> None:
     _stream(device, stream).wait_stream(_stream(device, other))
 
 
+def recorded(device: int) -> Any:
+    """torch's event for what is queued on the device's current stream."""
+    make: Any = torch.cuda.Event
+    event = make()
+    event.record(_stream(device, current_stream(device)))
+    return event
+
+
+def wait_event(device: int, stream: int, event: Any) -> None:
+    """Work submitted to a stream from now on waits for an event."""
+    _stream(device, stream).wait_event(event)
+
+
+def is_pinned(tensor: torch.Tensor) -> bool:
+    """Whether a tensor is in page-locked memory, which a device reads by itself."""
+    return tensor.device.type == "cpu" and bool(tensor.is_pinned())
+
+
 def converted(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """A copy of a tensor on its device, on the current stream."""
     return _torch.converted(tensor, tensor.device, dtype)

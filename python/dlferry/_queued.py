@@ -1,0 +1,72 @@
+"""Copies that torch has queued on a stream, followed as dlferry's own are."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from dlferry import _torch_cuda
+from dlferry._torch import torch
+
+LONGEST_PAUSE = 1e-3
+"""Between two looks at a copy that somebody waits for with a timeout, in seconds."""
+
+
+class Queued:
+    """Tensors on a device, complete when the stream that is current now has come so far.
+
+    Args:
+        tensors: What torch has made.
+        device: Their device's index.
+        reads_late: Whether the stream itself still reads a source: page-locked memory.
+    """
+
+    def __init__(self, tensors: Sequence[torch.Tensor], device: int, *, reads_late: bool) -> None:
+        self._tensors = list(tensors)
+        self._device = device
+        self._reads_late = reads_late
+        self._stream = _torch_cuda.current_stream(device)
+        self._made = _torch_cuda.recorded(device)
+
+    def done(self) -> bool:
+        """Whether the stream has come so far."""
+        return bool(self._made.query())
+
+    def cancel(self) -> bool:
+        """False: what is queued goes on."""
+        return False
+
+    def synchronize(self, timeout: float | None = None) -> bool:
+        """Wait until done; False when that takes more than `timeout` seconds."""
+        if timeout is None:
+            self._made.synchronize()
+            return True
+        deadline = time.monotonic() + timeout
+        pause = 1e-5
+        while not self.done():
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            time.sleep(min(pause, left))
+            pause = min(2 * pause, LONGEST_PAUSE)
+        return True
+
+    def wait_until_read(self) -> None:
+        """Wait until the sources may be changed: torch has read pageable ones already."""
+        if self._reads_late:
+            self._made.synchronize()
+
+    def wait(self, stream: int | None = None) -> None:
+        """Make a stream, by default the current one, wait for the copies and keep their memory."""
+        if stream is None:
+            stream = _torch_cuda.current_stream(self._device)
+        if stream == self._stream:
+            return
+        _torch_cuda.wait_event(self._device, stream, self._made)
+        for tensor in self._tensors:
+            _torch_cuda.record(tensor, self._device, stream)
+
+    def tensors(self) -> list[torch.Tensor]:
+        """The tensors, for the current stream."""
+        self.wait()
+        return self._tensors

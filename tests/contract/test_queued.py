@@ -1,0 +1,91 @@
+"""Transfers that torch makes itself, where the meta device and made-up streams stand for a GPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+import dlferry
+from dlferry import _arrivals, _torch, _torch_cuda
+from dlferry._tree import Tree
+
+
+class Event:
+    """Done when the test says so."""
+
+    def __init__(self) -> None:
+        self.over = False
+        self.waited = 0
+
+    def query(self) -> bool:
+        return self.over
+
+    def synchronize(self) -> None:
+        self.waited += 1
+        self.over = True
+
+
+class Torch:
+    """What torch does with CUDA, as the door sees it: one event, streams by number."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.event, self.stream = Event(), 11
+        self.waits: list[int] = []
+        self.records: list[int] = []
+        self.pinned = False
+        for name, answer in {
+            "is_available": lambda: False,  # to the core: torch makes the copies
+            "current_stream": lambda device: self.stream,
+            "recorded": lambda device: self.event,
+            "wait_event": lambda device, stream, event: self.waits.append(stream),
+            "record": lambda tensor, device, stream: self.records.append(stream),
+            "is_pinned": lambda tensor: self.pinned,
+        }.items():
+            monkeypatch.setattr(_torch_cuda, name, answer)
+        monkeypatch.setattr(_torch, "moved", lambda t, device, dtype: t.to("meta", dtype))
+
+
+def started(tree: Any) -> dlferry.Transfer:
+    taken = Tree(tree, _arrivals.is_array)
+    casts = _arrivals.Casts(None, exact=False)
+    arrivals = _arrivals.started(taken.leaves, torch.device("cuda", 0), casts, pack=True)
+    return dlferry.Transfer(taken, arrivals)
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> Torch:
+    return Torch(monkeypatch)
+
+
+def test_it_is_done_when_the_stream_is(cuda: Torch) -> None:
+    handle = started([torch.ones(3), "text"])
+    assert not handle.done()
+    with pytest.raises(TimeoutError):
+        handle.synchronize(timeout=0.001)
+    assert handle.cancel() is False
+    cuda.event.over = True
+    assert handle.done()
+    handle.synchronize(timeout=1)
+    assert handle.result()[0].is_meta and handle.result()[1] == "text"
+
+
+def test_other_streams_wait_for_it(cuda: Torch) -> None:
+    handle = started([torch.ones(3), torch.ones(4)])
+    first = handle.result()
+    assert cuda.waits == []  # the stream that it was queued on
+    cuda.stream = 22
+    again = handle.result()
+    assert again[0] is first[0]
+    assert cuda.waits == [22] and cuda.records == [22, 22]
+    handle.wait(33)
+    assert cuda.waits == [22, 33]
+
+
+def test_page_locked_sources_are_read_by_the_stream(cuda: Torch) -> None:
+    started([torch.ones(3)])._wait_until_read()
+    assert cuda.event.waited == 0
+    cuda.pinned = True
+    started([torch.ones(3)])._wait_until_read()
+    assert cuda.event.waited == 1
