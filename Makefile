@@ -118,23 +118,28 @@ define sanitized
 	$(BIN)/cmake --install build/$(1) --prefix $(CURDIR)/build/$(1)/site > /dev/null
 	cp python/dlferry/*.py build/$(1)/site/dlferry/
 	export DLFERRY_NATIVE=on PYTHONPATH=$(CURDIR)/build/$(1)/site PYTHONMALLOC=malloc \
+	  DLFERRY_TEST_SIM=$(CURDIR)/build/$(1)/tests/sim/libdlferry_sim_cuda.so \
 	  LD_PRELOAD="$$($(CXX) -print-file-name=$(2)) $$($(CXX) -print-file-name=libstdc++.so)"; \
 	  $(PY) -c 'import dlferry._core as c; assert "build/$(1)/site" in c.__file__, c.__file__'; \
 	  $(PYTEST) -p no:faulthandler $(3)
 endef
 
+TRANSFER_TESTS := tests/test_link.py tests/test_transfers.py tests/test_transfer_sim.py \
+	tests/test_pinned.py tests/test_device_conversions.py
+
 .PHONY: asan
 asan: export ASAN_OPTIONS := detect_leaks=0:abort_on_error=1
 asan: export UBSAN_OPTIONS := print_stacktrace=1
-asan: build $(VENV)/.group-dev  ## The contract tests under the address and undefined-behaviour sanitizers
-	$(call sanitized,asan,libasan.so,tests/contract)
+asan: build $(VENV)/.group-dev  ## Contract and transfer tests under the address and undefined-behaviour sanitizers
+	$(call sanitized,asan,libasan.so,tests/contract $(TRANSFER_TESTS))
 	$(BIN)/ctest --preset asan
 
 .PHONY: tsan
 # A forked child starts threads of its own in a test; the sanitizer would end it for that alone.
 tsan: export TSAN_OPTIONS := halt_on_error=1:die_after_fork=0
-tsan: build $(VENV)/.group-dev  ## The tests that use threads under the thread sanitizer
+tsan: build $(VENV)/.group-dev  ## The tests that use threads, and transfers, under the thread sanitizer
 	$(call sanitized,tsan,libtsan.so,tests -k thread)
+	$(call sanitized,tsan,libtsan.so,$(TRANSFER_TESTS))
 	$(BIN)/ctest --preset tsan
 
 .PHONY: wheels
