@@ -89,7 +89,7 @@ pytest: pytest-native pytest-fallback pytest-no-table  ## The suite three times:
 pytest-native: export DLFERRY_NATIVE := on
 pytest-native: export DLFERRY_TEST_SIM := $(CURDIR)/build/dev/tests/sim/libdlferry_sim_cuda.so
 pytest-native: native build $(VENV)/.group-dev $(VENV)/.group-interop | $(LOGS)
-	DLFERRY_WHEEL=$$(ls build/wheel/*.whl) $(PYTEST) tests | tee $(LOGS)/$@.log
+	DLFERRY_WHEEL=$$(ls build/wheel/*.whl) $(PYTEST) tests --ignore tests/gpu | tee $(LOGS)/$@.log
 
 pytest-fallback: export DLFERRY_NATIVE := off
 pytest-fallback: build $(VENV)/.group-dev $(VENV)/.group-interop | $(LOGS)
@@ -141,6 +141,10 @@ tsan: build $(VENV)/.group-dev  ## The tests that use threads, and transfers, un
 	$(call sanitized,tsan,libtsan.so,tests -k thread)
 	$(call sanitized,tsan,libtsan.so,$(TRANSFER_TESTS))
 	$(BIN)/ctest --preset tsan
+
+.PHONY: test-gpu
+test-gpu:  ## What only a GPU can show, with $(PYTHON) as it is: dlferry, torch with CUDA and pytest installed
+	$(PYTHON) -m pytest -q -rs -p no:cacheprovider tests/gpu
 
 .PHONY: wheels
 wheels:  ## Build and import a wheel for every Python from 3.10 that this machine has
