@@ -8,7 +8,6 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-
 HAS_GPU = torch.cuda.is_available()
 
 
