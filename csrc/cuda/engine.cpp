@@ -36,7 +36,11 @@ struct Registry {
 Registry& registry = *new Registry;
 
 void refuse_capture(cu::Stream stream) {
-  if (is_capturing(stream)) throw Error("cuStreamIsCapturing", cu::kErrorStreamCaptureUnsupported);
+  if (!is_capturing(stream)) return;
+  throw Error(
+      "cuStreamIsCapturing", cu::kErrorStreamCaptureUnsupported,
+      "The current stream is being captured into a graph, which would copy from memory that "
+      "is long someone else's: transfer before or after the capture");
 }
 
 void find_pinned(std::vector<Leaf>& leaves) noexcept {

@@ -153,6 +153,7 @@ void captures_are_refused() {
                          : engine.start(std::move(request)));
     });
     CHECK(thrown.code == cu::kErrorStreamCaptureUnsupported);
+    CHECK(thrown.says("being captured"));
   }
   // On another stream the lanes' threads work without breaking the capture.
   const UserStream second;
