@@ -149,10 +149,31 @@ def moved(tensor: torch.Tensor, device: torch.device, dtype: torch.dtype) -> tor
 
 
 def fill(out: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
-    """Copy the elements of `source` into `out`, cast; returns `out`."""
+    """Copy the elements of `source` into `out`, cast; returns `out`. They may overlap."""
     if source.is_complex() and not out.is_complex() and out.dtype != torch.bool:
         source = source.real
-    return out.copy_(source)
+    return out.copy_(source.clone() if _overlap(out, source) else source)
+
+
+def _overlap(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two plain tensors touch a common range of memory, which `copy_` would garble."""
+    if one.device != other.device or not (_has_memory(one) and _has_memory(other)):
+        return False
+    (begin, end), (start, stop) = _extent(one), _extent(other)
+    return begin < stop and start < end
+
+
+def _has_memory(tensor: torch.Tensor) -> bool:
+    return tensor.layout == torch.strided and not tensor.is_meta and is_readable(tensor)
+
+
+def _extent(tensor: torch.Tensor) -> tuple[int, int]:
+    """The addresses of the first byte and past the last one."""
+    begin = tensor.data_ptr()
+    if tensor.numel() == 0:
+        return begin, begin
+    last = sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True))
+    return begin, begin + (last + 1) * tensor.dtype.itemsize
 
 
 def wrote(tensor: torch.Tensor) -> None:

@@ -56,3 +56,24 @@ def test_no_part_in_autograd() -> None:
     with torch.no_grad():
         dlferry.copyto(weight, torch.ones(2))
     assert weight.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("count", [10, 2_000_000])
+@pytest.mark.parametrize("dtype", [np.float32, np.uint8])
+def test_memory_that_overlaps(count: int, dtype: Any) -> None:
+    for to, source in ((slice(3, None), slice(None, -3)), (slice(None, -1), slice(1, None))):
+        array = np.arange(count).astype(dtype)
+        expected = array.copy()
+        expected[to] = array[source].copy()
+        dlferry.copyto(array[to], array[source])
+        assert np.array_equal(array, expected)
+    square = torch.arange(16.0).reshape(4, 4)
+    expected_square = square.t().clone()
+    dlferry.copyto(square, square.t())
+    assert torch.equal(square, expected_square)
+
+
+def test_to_numpy_into_memory_that_overlaps() -> None:
+    array = np.arange(1000.0)
+    dlferry.to_numpy(torch.from_numpy(array)[:-3], out=array[3:])
+    assert array.tolist() == [0, 1, 2, *range(997)]
