@@ -101,6 +101,5 @@ def _shared_memory(batch: Sequence[Any]) -> torch.Tensor | None:
 
 @functools.cache
 def _share_processors() -> None:
-    """Copy with one thread, as torch does in its workers; a forked one does so from the start."""
-    if not _threads.threads_from_environment():
-        core.set_worker_count(1)
+    """As torch does in its workers; a forked one does so from the start."""
+    _threads.share_processors()

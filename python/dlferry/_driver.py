@@ -6,6 +6,7 @@ import atexit
 import functools
 import os
 
+from dlferry._environment import positive_number
 from dlferry._errors import CudaError, DriverUnavailable
 from dlferry._native import NATIVE, REASON, core
 
@@ -13,23 +14,9 @@ EXIT_SECONDS = 10.0
 """How long the end of the process waits for copies on their way."""
 
 
-def staging_from_environment() -> int:
-    """The bytes that ``DLFERRY_STAGING_MB`` asks for; 0 when it does not.
-
-    Raises:
-        ValueError: The variable holds no positive number.
-    """
-    text = os.environ.get("DLFERRY_STAGING_MB", "")
-    if not text:
-        return 0
-    if not text.isdecimal() or int(text) == 0:
-        raise ValueError(f"DLFERRY_STAGING_MB is {text!r}; it takes a positive number")
-    return int(text) << 20
-
-
 def configure() -> None:
     """Put the settings into effect, without opening the driver."""
-    staging = staging_from_environment()
+    staging = positive_number("DLFERRY_STAGING_MB") << 20
     if not NATIVE:
         return
     core.set_driver_library(os.environ.get("DLFERRY_CUDA_DRIVER", ""))

@@ -8,26 +8,19 @@ from __future__ import annotations
 
 import os
 
+from dlferry._environment import positive_number
 from dlferry._native import core
-
-
-def threads_from_environment() -> int:
-    """The number asked for; 0 when none is.
-
-    Raises:
-        ValueError: The variable holds no positive number.
-    """
-    text = os.environ.get("DLFERRY_THREADS", "")
-    if not text:
-        return 0
-    if not text.isdecimal() or int(text) == 0:
-        raise ValueError(f"DLFERRY_THREADS is {text!r}; it takes a positive number")
-    return int(text)
 
 
 def configure() -> None:
     """Put the setting into effect, here and in children to come."""
-    count = threads_from_environment()
+    count = positive_number("DLFERRY_THREADS")
     core.set_worker_count(count)
     if count == 0 and hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=lambda: core.set_worker_count(1))
+        os.register_at_fork(after_in_child=share_processors)
+
+
+def share_processors() -> None:
+    """Copy with one thread, beside other processes that do so, unless the setting says else."""
+    if positive_number("DLFERRY_THREADS") == 0:
+        core.set_worker_count(1)
