@@ -304,4 +304,10 @@ def containers(children: st.SearchStrategy[Maker]) -> st.SearchStrategy[Maker]:
 def test_any_samples(make: Maker, count: int, process: str) -> None:
     rng = np.random.default_rng(count)
     samples = [make(rng) for _ in range(count)]
-    assert_same(dlferry.collate(samples), default_collate(samples))
+    made = dlferry.collate(samples)
+    try:
+        expected = default_collate(samples)
+    except TypeError as error:  # of scalars beyond int64: torch refuses those, and they work here
+        assert "an integer is required" in str(error)
+        return
+    assert_same(made, expected)
