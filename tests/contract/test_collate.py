@@ -307,7 +307,6 @@ def test_any_samples(make: Maker, count: int, process: str) -> None:
     made = dlferry.collate(samples)
     try:
         expected = default_collate(samples)
-    except TypeError as error:  # of scalars beyond int64: torch refuses those, and they work here
-        assert "an integer is required" in str(error)
+    except TypeError:  # torch refuses scalars beyond int64, which work here
         return
     assert_same(made, expected)
