@@ -14,7 +14,8 @@ import pytest
 import torch
 from sim_driver import SimDriver
 
-from dlferry import _torch, _torch_cuda
+from dlferry import _layout, _torch, _torch_cuda
+from dlferry._layout import is_dense, layout_of, strides_of
 
 _is_plain = _torch_cuda.is_plain
 
@@ -142,10 +143,10 @@ def read(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def write(tensor: torch.Tensor, values: torch.Tensor) -> None:
-    """Put elements into a contiguous tensor at once."""
-    values = values.contiguous()
-    assert tensor.is_contiguous() and values.shape == tensor.shape
-    assert values.dtype == tensor.dtype
+    """Put elements into a dense tensor at once."""
+    layout = layout_of(tensor)
+    assert is_dense(tensor) and values.shape == tensor.shape and values.dtype == tensor.dtype
+    values = (values.permute(layout.order) if layout else values).contiguous()
     if tensor.numel():
         assert block_of(tensor).sim.poke(_address(tensor), values.data_ptr(), values.nbytes) == 0
 
@@ -169,7 +170,7 @@ class SimDoor:
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
         for name in (
             "is_available", "is_nvidia", "current_device", "current_stream", "empty", "carve",
-            "record", "follow", "converted", "plain", "is_plain", "empty_pinned",
+            "record", "follow", "converted", "dense", "is_plain", "empty_pinned",
         ):  # fmt: skip
             monkeypatch.setattr(_torch_cuda, name, getattr(self, name))
         monkeypatch.setattr(_torch, "require_cuda", lambda: None)
@@ -205,17 +206,28 @@ class SimDoor:
         return self.current[device]
 
     def empty(
-        self, shape: Sequence[int], dtype: torch.dtype, device: int, stream: int
+        self,
+        shape: Sequence[int],
+        dtype: torch.dtype,
+        device: int,
+        stream: int,
+        strides: Sequence[int] | None = None,
     ) -> torch.Tensor:
         Block.release_abandoned()
-        tensor = torch.empty(tuple(shape), dtype=dtype, device="meta")
+        tensor = _layout.empty(tuple(shape), dtype, strides, "meta")
         return _on(Block(self.sim, device, tensor.nbytes, stream), tensor)
 
     def carve(
-        self, block: torch.Tensor, offset: int, shape: Sequence[int], dtype: torch.dtype
+        self,
+        block: torch.Tensor,
+        offset: int,
+        shape: Sequence[int],
+        dtype: torch.dtype,
+        strides: Sequence[int] | None = None,
     ) -> torch.Tensor:
         tensor = torch.empty(0, dtype=dtype, device="meta")
-        tensor.set_(block.untyped_storage(), offset // dtype.itemsize, tuple(shape))
+        layout = () if strides is None else (tuple(strides),)
+        tensor.set_(block.untyped_storage(), offset // dtype.itemsize, tuple(shape), *layout)
         return tensor.as_subclass(SimTensor)
 
     def record(self, tensor: torch.Tensor, device: int, stream: int) -> None:
@@ -225,34 +237,43 @@ class SimDoor:
         assert self.sim.stream_wait(other) == 0
 
     def converted(self, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        return self._computed(tensor, lambda values: values.to(dtype))
+        return self._computed(tensor, lambda values: values.to(dtype), strides_of(tensor))
 
     def is_plain(self, tensor: torch.Tensor) -> bool:
         return type(tensor) is SimTensor or _is_plain(tensor)
 
-    def plain(self, tensor: torch.Tensor) -> torch.Tensor:
-        if tensor.is_contiguous():
+    def dense(self, tensor: torch.Tensor) -> torch.Tensor:
+        if is_dense(tensor):
             return tensor.detach()
-        return self._computed(tensor, lambda values: values)
+        return self._computed(tensor, lambda values: values, None)
 
     def _computed(
-        self, tensor: torch.Tensor, compute: Callable[[torch.Tensor], torch.Tensor]
+        self,
+        tensor: torch.Tensor,
+        compute: Callable[[torch.Tensor], torch.Tensor],
+        strides: Sequence[int] | None,
     ) -> torch.Tensor:
         """As a kernel on the current stream, but that the host waits for what comes before."""
         device = block_of(tensor).device
         stream = self.current[device]
         assert self.sim.stream_wait(stream) == 0
         values = compute(read(tensor))
-        made = self.empty(values.shape, values.dtype, device, stream)
+        made = self.empty(values.shape, values.dtype, device, stream, strides)
         write(made, values)
         return made
 
-    def empty_pinned(self, shape: Sequence[int], dtype: torch.dtype | None) -> torch.Tensor:
-        like = torch.empty(tuple(shape), dtype=dtype, device="meta")
+    def empty_pinned(
+        self,
+        shape: Sequence[int],
+        dtype: torch.dtype | None,
+        strides: Sequence[int] | None = None,
+    ) -> torch.Tensor:
+        like = _layout.empty(tuple(shape), dtype, strides, "meta")
         if like.nbytes == 0:
             return torch.empty(tuple(shape), dtype=dtype)
         address = self.sim.pinned_alloc(like.nbytes)
         memory = (ctypes.c_char * like.nbytes).from_address(address)
-        tensor = torch.frombuffer(memory, dtype=like.dtype).view(like.shape)
+        storage = torch.frombuffer(memory, dtype=like.dtype).untyped_storage()
+        tensor = torch.empty(0, dtype=like.dtype).set_(storage, 0, like.shape, like.stride())
         weakref.finalize(memory, self.sim.pinned_free, address)
         return tensor

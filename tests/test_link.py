@@ -10,6 +10,7 @@ import pytest
 import torch
 from sim_torch import SimDoor, SimTensor, block_of, read, write
 
+import dlferry
 from dlferry import _link, _page_locked, _torch
 from dlferry._native import core
 
@@ -80,6 +81,10 @@ def test_every_layout_arrives(
     assert isinstance(tensor, SimTensor)
     gpu.sim.stream_wait(gpu.current_stream(0))
     assert same(read(tensor), wanted)
+    assert tensor.stride() == dlferry.asarray(array, copy=True).stride()
+    [back] = _link.to_host([tensor], [wanted.dtype]).tensors()
+    assert same(back, wanted)
+    assert back.stride() == tensor.stride()
 
 
 @pytest.mark.filterwarnings("ignore:ComplexHalf:UserWarning")  # torch's, once in a process
@@ -96,11 +101,39 @@ def test_every_dtype_goes_there_and_back(
     assert same(back, host)
 
 
-def test_a_tensor_keeps_its_elements_in_their_order(gpu: SimDoor) -> None:
-    host = torch.arange(6000.0).reshape(20, 300).T
+PERMUTED = {
+    "transposed": torch.arange(6000.0).reshape(20, 300).T,
+    "channels last": torch.arange(6000.0).reshape(5, 20, 20, 3).permute(0, 3, 1, 2),
+    "one channel, last": torch.arange(2000.0).reshape(5, 20, 20, 1).permute(0, 3, 1, 2),
+    "large": torch.arange(2_000_000.0).reshape(100, 50, 400).permute(2, 0, 1),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.float64])
+@pytest.mark.parametrize("name", PERMUTED)
+@pytest.mark.parametrize("packed", [False, True])
+def test_dense_tensors_keep_their_strides(
+    gpu: SimDoor, name: str, dtype: torch.dtype, packed: bool
+) -> None:
+    host = PERMUTED[name]
+    wanted = host.to(dtype)
+    tensors = _link.to_device([host, host], [dtype] * 2, 0, packed=packed).tensors()
+    for tensor in tensors:
+        assert tensor.stride() == wanted.stride()
+        [back] = _link.to_host([tensor], [torch.float32]).tensors()
+        assert same(back, wanted.float())
+        assert back.stride() == host.stride()
+        assert not back._is_view()
+
+
+def test_what_has_gaps_arrives_without(gpu: SimDoor) -> None:
+    host = torch.arange(6000.0).reshape(20, 300).T[::2]
     [tensor] = _link.to_device([host], [torch.float32], 0).tensors()
     gpu.sim.stream_wait(gpu.current_stream(0))
+    assert tensor.is_contiguous()
     assert same(read(tensor), host.contiguous())
+    [back] = _link.to_host([tensor[:, 1:]], [torch.float32]).tensors()
+    assert same(back, host[:, 1:].contiguous())
 
 
 def test_bits_that_stand_for_an_operation_are_resolved(gpu: SimDoor) -> None:
@@ -185,10 +218,13 @@ def test_existing_memory_on_the_device(gpu: SimDoor) -> None:
     assert torch.equal(read(device), torch.arange(20.0).double().reshape(4, 5))
 
 
-def test_existing_memory_on_the_device_must_be_contiguous(gpu: SimDoor) -> None:
+def test_existing_memory_on_the_device_must_be_dense(gpu: SimDoor) -> None:
     device = gpu.empty((4, 5), torch.float32, 0, gpu.current_stream(0))
-    with pytest.raises(ValueError, match="contiguous"):
-        _link.into_device([device.t()], [torch.zeros(5, 4)])
+    values = torch.arange(20.0).reshape(5, 4)
+    assert _link.into_device([device.t()], [values]).synchronize(10)
+    assert torch.equal(read(device.t()), values)
+    with pytest.raises(ValueError, match="dense"):
+        _link.into_device([device[:, ::2]], [torch.zeros(4, 3)])
 
 
 @pytest.mark.parametrize("count", [100, 3_000_000])

@@ -297,8 +297,11 @@ def test_the_core_takes_host_memory_and_known_dtypes_only(gpu: SimDoor) -> None:
         )  # fmt: skip
 
     with pytest.raises(TypeError):
-        start(("host", 0, torch.float32))
+        start(("host", 0, torch.float32, None))
     with pytest.raises(TypeError, match="not a dtype"):
-        start((torch.ones(1), 0, "float32"))
+        start((torch.ones(1), 0, "float32", None))
     with pytest.raises(ValueError, match="h2d"):
-        start((torch.ones(1), 0, torch.float32), "sideways")
+        start((torch.ones(1), 0, torch.float32, None), "sideways")
+    for order in ((0,), (0, 0), (0, 2), (-1, 0), (0, 1, 2)):
+        with pytest.raises(ValueError, match="each axis once"):
+            start((torch.ones(2, 3), 0, torch.float32, order))

@@ -2,8 +2,10 @@
 
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -66,8 +68,22 @@ const Torch& loaded_torch() {
   return *found;
 }
 
+using Order = std::optional<std::vector<int>>;
+
+KeptView permuted(const View& view, const std::vector<int>& order) {
+  std::vector<int> sorted = order;
+  std::sort(sorted.begin(), sorted.end());
+  for (std::size_t i = 0; i < sorted.size(); ++i) {
+    if (sorted[i] != static_cast<int>(i)) sorted.clear();
+  }
+  if (sorted.size() != static_cast<std::size_t>(view.ndim)) {
+    throw py::value_error("the order must name each axis once");
+  }
+  return {view, order};
+}
+
 // A look at the host memory of a tensor or `Source`. What it finds lives as long as `keep`.
-KeptView host_view(const Torch& torch, const py::object& host, py::list& keep) {
+KeptView host_view(const Torch& torch, const py::object& host, const Order& order, py::list& keep) {
   const View* view = nullptr;
   TensorView seen;
   py::object ingested;
@@ -96,17 +112,18 @@ KeptView host_view(const Torch& torch, const py::object& host, py::list& keep) {
     throw py::value_error("the memory is on a device, not on the host");
   }
   keep.append(source != nullptr && ingested ? ingested : host);
-  return KeptView(*view);
+  return order ? permuted(*view, *order) : KeptView(*view);
 }
 
-// One array of a transfer, as Python gives it: (host, address on the device, dtype on the link).
+// One array of a transfer, as Python gives it: (host, address on the device, dtype on the link,
+// order of the axes on the device or None).
 cuda::Leaf leaf_of(const Torch& torch, const py::handle& given, py::list& keep) {
-  const auto [host, device, dtype] =
-      py::cast<std::tuple<py::object, std::uint64_t, py::object>>(given);
+  const auto [host, device, dtype, order] =
+      py::cast<std::tuple<py::object, std::uint64_t, py::object, Order>>(given);
   const auto wire = dtype_from_torch(torch, dtype.ptr());
   if (!wire)
     throw py::type_error("not a dtype that the core knows: " + std::string(py::repr(dtype)));
-  return {.host = host_view(torch, host, keep), .wire = *wire, .device = device};
+  return {.host = host_view(torch, host, order, keep), .wire = *wire, .device = device};
 }
 
 std::unique_ptr<TransferHandle> start_transfer(const std::string& direction,

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "tensor/view.h"
 
@@ -19,6 +20,14 @@ class KeptView {
     std::copy_n(view.strides, view.ndim, axes_.get() + view.ndim);
     view_.shape = axes_.get();
     view_.strides = axes_.get() + view.ndim;
+  }
+
+  // The axes of `view` in another order: `order` names each of them once.
+  KeptView(const View& view, const std::vector<int>& order) : KeptView(view) {
+    for (std::size_t i = 0; i < order.size(); ++i) {
+      axes_[i] = view.shape[order[i]];
+      axes_[order.size() + i] = view.strides[order[i]];
+    }
   }
 
   [[nodiscard]] const View& operator*() const noexcept { return view_; }

@@ -6,6 +6,7 @@ from typing import Any
 
 from dlferry import _convert, _link, _move, _torch, _torch_cuda
 from dlferry._arrivals import Arrivals
+from dlferry._layout import is_dense
 from dlferry._torch import torch
 from dlferry._transfer import Transfer
 from dlferry._tree import Tree
@@ -52,7 +53,7 @@ def copyto(dst: Any, src: Any) -> Transfer:
         arrivals.add(0, to)
     elif to.device.type == "cpu":
         arrivals.expect(_link.into_host([to], [source]), [0])
-    elif to.is_contiguous():
+    elif is_dense(to):
         arrivals.expect(_link.into_device([to], [source]), [0])
     else:
         arrivals.add(0, _torch.fill(to, _move.moved(source, to.device, to.dtype)))

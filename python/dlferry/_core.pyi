@@ -109,7 +109,7 @@ class KnownRange:
 
 def start_transfer(
     direction: Literal["h2d", "d2h"],
-    leaves: Iterable[tuple[Source | torch.Tensor, int, torch.dtype]],
+    leaves: Iterable[tuple[Source | torch.Tensor, int, torch.dtype, Sequence[int] | None]],
     *,
     device: int,
     stream: int,

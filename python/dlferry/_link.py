@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
-from dlferry import _driver, _page_locked, _torch, _torch_cuda
+from dlferry import _driver, _layout, _page_locked, _torch, _torch_cuda
 from dlferry._crossing import Crossing, NewMemory
 from dlferry._native import core
 from dlferry._torch import torch
@@ -28,6 +28,8 @@ class Leaf(NamedTuple):
     address: int
     wire: torch.dtype
     """What crosses the link and lies on the device."""
+    order: tuple[int, ...] | None
+    """In which the axes lie there, the outermost first; None for that of the shape."""
 
 
 def takes(array: Host, target: torch.device) -> bool:
@@ -56,7 +58,7 @@ def to_device(
     Args:
         hosts: Must stay unchanged until the crossing is done, or `wait_until_read` returns; kept
             alive so long.
-        dtypes: Of the results.
+        dtypes: Of the results, which keep the strides of dense memory.
         device: Its index.
         packed: Put the arrays into one block of memory, so that they cross the link as one.
     """
@@ -86,20 +88,20 @@ def stack_to_device(hosts: Sequence[Host], dtype: torch.dtype, device: int) -> C
     stream = core.copy_stream(device, "h2d")
     out = _torch_cuda.empty((len(hosts), *hosts[0].shape), wire, device, stream)
     step = out.nbytes // len(hosts)
-    leaves = [Leaf(host, out.data_ptr() + i * step, wire) for i, host in enumerate(hosts)]
+    leaves = [Leaf(host, out.data_ptr() + i * step, wire, None) for i, host in enumerate(hosts)]
     handle = _started("h2d", leaves, [out], device, current, packed=True)
     return Crossing(handle, [out], [dtype], device, NewMemory([out], [out], stream))
 
 
 def into_device(destinations: Sequence[torch.Tensor], hosts: Sequence[Host]) -> Crossing:
-    """Start to copy arrays from the host into contiguous tensors of one device, cast to theirs.
+    """Start to copy arrays from the host into dense tensors of one device, cast to theirs.
 
     Waits for work queued on the current stream, without keeping the host.
     """
     _driver.require()
     hosts = [_readable(host) for host in hosts]
-    if not all(tensor.is_contiguous() for tensor in destinations):
-        raise ValueError("the destinations on a device must be contiguous")
+    if not all(_layout.is_dense(tensor) for tensor in destinations):
+        raise ValueError("the destinations on a device must be dense")
     device = _index(destinations[0])
     current = _torch_cuda.current_stream(device)
     leaves = _leaves(hosts, destinations)
@@ -118,11 +120,14 @@ def to_host(
 
     Args:
         tensors: What they are to hold may still be queued on the current stream.
-        dtypes: Of the results.
+        dtypes: Of the results, which keep the strides of dense memory.
         pinned: Page-locked results, within the cap.
     """
-    make = _page_locked.results.empty if pinned else _pageable
-    hosts = [make(t.shape, dtype) for t, dtype in zip(tensors, dtypes, strict=True)]
+    make = _page_locked.results.empty if pinned else _layout.empty
+    hosts = [
+        make(tensor.shape, dtype, _layout.strides_of(tensor))
+        for tensor, dtype in zip(tensors, dtypes, strict=True)
+    ]
     return into_host(hosts, tensors)
 
 
@@ -134,7 +139,7 @@ def into_host(destinations: Sequence[torch.Tensor], tensors: Sequence[torch.Tens
     sources = []
     for tensor, host in zip(tensors, destinations, strict=True):
         wire = wire_dtype(tensor.dtype, host.dtype)
-        plain = _torch_cuda.plain(tensor)
+        plain = _torch_cuda.dense(tensor)
         sources.append(plain if wire == plain.dtype else _torch_cuda.converted(plain, wire))
     leaves = _leaves(destinations, sources)
     handle = None
@@ -158,11 +163,6 @@ def _index(tensor: torch.Tensor) -> int:
     return _torch_cuda.current_device() if index is None else index
 
 
-def _pageable(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
-    pageable: torch.Tensor = torch.empty(shape, dtype=dtype, device="cpu")
-    return pageable
-
-
 def _count(host: Host) -> int:
     count = 1
     for length in host.shape:
@@ -181,11 +181,12 @@ def _new_memory(
     stream: int,
     packed: bool,
 ) -> NewMemory:
-    """Memory on a device for arrays of these shapes and dtypes."""
+    """Memory on a device for arrays of these shapes, strides and dtypes."""
+    strides = [_layout.strides_of(host) for host in hosts]
     if not packed:
         tensors = [
-            _torch_cuda.empty(host.shape, wire, device, stream)
-            for host, wire in zip(hosts, wires, strict=True)
+            _torch_cuda.empty(host.shape, wire, device, stream, steps)
+            for host, wire, steps in zip(hosts, wires, strides, strict=True)
         ]
         return NewMemory(tensors, tensors, stream)
     offsets, end = [], 0
@@ -194,16 +195,17 @@ def _new_memory(
         end = offsets[-1] + _count(host) * wire.itemsize
     block = _torch_cuda.empty((end,), torch.uint8, device, stream)
     tensors = [
-        _torch_cuda.carve(block, offset, host.shape, wire)
-        for host, offset, wire in zip(hosts, offsets, wires, strict=True)
+        _torch_cuda.carve(block, offset, host.shape, wire, steps)
+        for host, offset, wire, steps in zip(hosts, offsets, wires, strides, strict=True)
     ]
     return NewMemory(tensors, [block], stream)
 
 
 def _leaves(hosts: Sequence[Host], tensors: Sequence[torch.Tensor]) -> list[Leaf]:
     return [
-        Leaf(host, tensor.data_ptr(), tensor.dtype)
+        Leaf(host, tensor.data_ptr(), tensor.dtype, layout.order if layout else None)
         for host, tensor in zip(hosts, tensors, strict=True)
+        for layout in [_layout.layout_of(tensor)]
     ]
 
 

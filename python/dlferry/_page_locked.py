@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from dlferry import _torch_cuda
+from dlferry import _layout, _torch_cuda
 from dlferry._native import NATIVE, core
 from dlferry._torch import torch
 
@@ -27,13 +27,14 @@ class Results:
         self.in_use = 0
         """Bytes of results that somebody still has."""
 
-    def empty(self, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
+    def empty(
+        self, shape: Sequence[int], dtype: torch.dtype, strides: Sequence[int] | None = None
+    ) -> torch.Tensor:
         """New memory: page-locked within the cap, pageable beyond it."""
         nbytes = math.prod(shape) * dtype.itemsize
         if nbytes == 0 or self.in_use + nbytes > self.cap or not _torch_cuda.is_available():
-            pageable: torch.Tensor = torch.empty(shape, dtype=dtype, device="cpu")
-            return pageable
-        tensor = _torch_cuda.empty_pinned(shape, dtype)
+            return _layout.empty(shape, dtype, strides)
+        tensor = _torch_cuda.empty_pinned(shape, dtype, strides)
         self.in_use += nbytes
         watch(tensor, lambda: self._return(nbytes))
         return tensor
@@ -67,5 +68,5 @@ def watch(tensor: torch.Tensor, when_gone: Callable[[], None] | None = None) -> 
 
 def goes_direct(tensor: torch.Tensor, wire: torch.dtype) -> bool:
     """Whether the link reads a CPU tensor's memory itself."""
-    is_whole = tensor.dtype == wire and tensor.is_contiguous()
+    is_whole = tensor.dtype == wire and _layout.is_dense(tensor)
     return is_whole and bool(core.is_pinned(tensor.data_ptr(), tensor.nbytes))

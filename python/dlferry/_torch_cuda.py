@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from dlferry import _torch
+from dlferry import _layout, _torch
 from dlferry._torch import torch
 
 
@@ -75,22 +75,33 @@ def _stream(device: int, handle: int) -> Any:
     return known
 
 
-def empty(shape: Sequence[int], dtype: torch.dtype, device: int, stream: int) -> torch.Tensor:
+def empty(
+    shape: Sequence[int],
+    dtype: torch.dtype,
+    device: int,
+    stream: int,
+    strides: Sequence[int] | None = None,
+) -> torch.Tensor:
     """New memory on a device, which belongs to a stream."""
     where = torch.device("cuda", device)
     if stream == current_stream(device):
-        return torch.empty(shape, dtype=dtype, device=where)
+        return _layout.empty(shape, dtype, strides, where)
     with torch.cuda.stream(_stream(device, stream)):
-        return torch.empty(shape, dtype=dtype, device=where)
+        return _layout.empty(shape, dtype, strides, where)
 
 
 def carve(
-    block: torch.Tensor, offset: int, shape: Sequence[int], dtype: torch.dtype
+    block: torch.Tensor,
+    offset: int,
+    shape: Sequence[int],
+    dtype: torch.dtype,
+    strides: Sequence[int] | None = None,
 ) -> torch.Tensor:
     """A tensor in its own right on the memory of a block of bytes, from `offset` on."""
     tensor: torch.Tensor = torch.empty(0, dtype=dtype, device=block.device)
     in_place: Any = tensor.set_
-    in_place(block.untyped_storage(), offset // dtype.itemsize, tuple(shape))
+    layout = () if strides is None else (tuple(strides),)
+    in_place(block.untyped_storage(), offset // dtype.itemsize, tuple(shape), *layout)
     return tensor
 
 
@@ -127,15 +138,17 @@ def converted(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return _torch.converted(tensor, tensor.device, dtype)
 
 
-def plain(tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor's elements one after another in C order, by work on the current stream if any."""
-    return tensor.detach().resolve_conj().resolve_neg().contiguous()
+def dense(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor's elements without gaps in memory, by work on the current stream if any."""
+    plain = tensor.detach().resolve_conj().resolve_neg()
+    return plain if _layout.is_dense(plain) else plain.contiguous()
 
 
-def empty_pinned(shape: Sequence[int], dtype: torch.dtype | None) -> torch.Tensor:
+def empty_pinned(
+    shape: Sequence[int], dtype: torch.dtype | None, strides: Sequence[int] | None = None
+) -> torch.Tensor:
     """Host memory from torch's page-locked allocator; ordinary memory without CUDA."""
-    pinned: torch.Tensor = torch.empty(shape, dtype=dtype, device="cpu", pin_memory=is_available())
-    return pinned
+    return _layout.empty(shape, dtype, strides, pin_memory=is_available())
 
 
 class Registration:

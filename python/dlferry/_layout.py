@@ -1,0 +1,86 @@
+"""Dense memory in another order than C's, which copies keep as torch's do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from dlferry import _torch
+from dlferry._torch import torch
+
+
+class Layout(NamedTuple):
+    """How the elements lie in memory without gaps."""
+
+    strides: tuple[int, ...]
+    """In elements."""
+    order: tuple[int, ...]
+    """The axes, the outermost in memory first."""
+
+
+def layout_of(array: Any) -> Layout | None:
+    """The layout of dense memory; None for that of C, and where there are gaps.
+
+    None means that copies are contiguous. The strides of axes of length 1 are part of a layout.
+
+    Args:
+        array: A tensor, or what `core.ingest` found.
+    """
+    if not _torch.is_tensor(array):
+        return _layout(array.shape, array.strides, array.dtype.itemsize)
+    if array.is_contiguous() and 1 not in array.shape:
+        return None
+    return _layout(array.shape, array.stride(), 1)
+
+
+def strides_of(array: Any) -> tuple[int, ...] | None:
+    """The strides of a copy, in elements; None for those of C order."""
+    layout = layout_of(array)
+    return layout.strides if layout else None
+
+
+def is_dense(tensor: torch.Tensor) -> bool:
+    """Whether a tensor's elements lie in memory without gaps, in whatever order."""
+    return tensor.is_contiguous() or layout_of(tensor) is not None
+
+
+def empty(
+    shape: Sequence[int],
+    dtype: torch.dtype | None,
+    strides: Sequence[int] | None = None,
+    device: torch.device | str = "cpu",
+    *,
+    pin_memory: bool = False,
+) -> torch.Tensor:
+    """A new tensor, by default contiguous; `strides` count elements."""
+    made: torch.Tensor
+    if strides is None:
+        made = torch.empty(shape, dtype=dtype, device=device, pin_memory=pin_memory)
+    else:
+        made = torch.empty_strided(
+            shape, strides, dtype=dtype, device=device, pin_memory=pin_memory
+        )
+    return made
+
+
+def _layout(shape: Sequence[int], strides: Sequence[int], unit: int) -> Layout | None:
+    """`unit` is the stride from one element to the next."""
+    if 0 in shape:
+        return None
+    long = [axis for axis, length in enumerate(shape) if length > 1]
+    order = sorted(long, key=lambda axis: -strides[axis])
+    step = unit
+    for axis in reversed(order):
+        if strides[axis] != step:
+            return None
+        step *= shape[axis]
+    kept, contiguous, step = list(strides), list(strides), unit
+    for axis in reversed(range(len(shape))):
+        contiguous[axis] = step
+        if kept[axis] < 0 or kept[axis] % unit:  # of an axis with nowhere to go
+            kept[axis] = step
+        step *= shape[axis]
+    if kept == contiguous:
+        return None
+    short = [axis for axis, length in enumerate(shape) if length == 1]
+    return Layout(tuple(stride // unit for stride in kept), (*short, *order))
