@@ -148,6 +148,13 @@ tsan: build $(VENV)/.group-dev  ## The tests that use threads, and transfers, un
 test-gpu:  ## What only a GPU can show, with $(PYTHON) as it is: dlferry, torch with CUDA and pytest installed
 	$(PYTHON) -m pytest -q -rs -p no:cacheprovider tests/gpu
 
+# Where its results go: a directory of your choice where they have to be carried to another machine.
+BENCH_OUT ?= benchmarks/results
+
+.PHONY: bench-gpu
+bench-gpu:  ## Measure transfers on a GPU, with $(PYTHON) as it is: dlferry and torch with CUDA installed
+	$(PYTHON) -m benchmarks.gpu --json $(BENCH_OUT)
+
 .PHONY: wheels
 wheels:  ## Build and import a wheel for every Python from 3.10 that this machine has
 	.ci/wheels

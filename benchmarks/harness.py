@@ -12,7 +12,7 @@ from __future__ import annotations
 import gc
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -40,12 +40,14 @@ class Contestant:
             nothing is asked.
         limit: This is no rival but a bound: ratios are read as percent of it.
         label: Printed in place of the statement where that says too little.
+        at_most_ns: What a call of the case's own way may take; `None` where nothing is asked.
     """
 
     statement: str
     at_least: float | None = None
     limit: bool = False
     label: str = ""
+    at_most_ns: float | None = None
 
     @property
     def title(self) -> str:
@@ -65,7 +67,10 @@ class Case:
         names: What the statements name besides `x`: modules, dtypes, helpers.
         inputs: When a new `x` is made: "once", every "round" (the same for all contestants), or
             for every single "call".
-        moved_bytes: Bytes read plus bytes written by one call; 0 where bandwidth says nothing.
+        moved_bytes: Bytes read plus bytes written by one call, or, for a transfer, bytes of its
+            source; 0 where bandwidth says nothing.
+        around: Entered before each pass through a loop and left after it, outside of the timing;
+            a pass is one call then.
     """
 
     title: str
@@ -76,6 +81,7 @@ class Case:
     names: Mapping[str, object]
     inputs: Inputs = "once"
     moved_bytes: int = 0
+    around: Callable[[], AbstractContextManager[object]] | None = None
 
     @property
     def contestants(self) -> tuple[Contestant, ...]:
@@ -145,10 +151,12 @@ class Timing:
 
     @property
     def holds(self) -> bool | None:
-        """Whether the asked ratio is reached; `None` where none is asked."""
-        if self.ratio is None or self.contestant.at_least is None:
-            return None
-        return self.ratio.median >= self.contestant.at_least
+        """Whether what is asked is reached; `None` where nothing is."""
+        if self.ratio is None:
+            at_most = self.contestant.at_most_ns
+            return None if at_most is None else self.ns.median <= at_most
+        at_least = self.contestant.at_least
+        return None if at_least is None else self.ratio.median >= at_least
 
 
 @dataclass(frozen=True)
@@ -167,10 +175,11 @@ def verify(case: Case, rng: np.random.Generator) -> None:
         WrongResultError: A result is wrong; says whose.
     """
     for contestant in case.contestants:
-        x = case.make(rng)
         if contestant.limit:
             continue
-        result = eval(contestant.statement, dict(case.names), {"x": x})
+        x = case.make(rng)
+        with _surroundings(case):
+            result = eval(contestant.statement, dict(case.names), {"x": x})
         if not case.check(x, result):
             raise WrongResultError(f"{case.title}: wrong result from {contestant.title}")
 
@@ -184,10 +193,11 @@ def measure(case: Case, settings: Settings) -> CaseResult:
     rng = np.random.default_rng(settings.seed)
     verify(case, rng)
     supply = _Supply(case, rng)
-    loops = [compile_loop(EMPTY, case.names)]
-    loops += [compile_loop(each.statement, case.names) for each in case.contestants]
+    statements = (EMPTY, *(each.statement for each in case.contestants))
+    loops = [_surrounded(compile_loop(each, case.names), case) for each in statements]
     with _no_collector():
         most_calls = settings.most_inputs if case.inputs == "call" else 10_000_000
+        most_calls = 1 if case.around else most_calls
         counts = [calls_needed(run, supply.take, settings.least_ns, most_calls) for run in loops]
         rounds = [_one_round(loops, counts, supply, number) for number in range(settings.rounds)]
     own_calls = [[max(ns - row[0], RESOLUTION_NS) for ns in row[1:]] for row in rounds]
@@ -234,6 +244,22 @@ def _one_round(
         inputs = supply.take(counts[place])
         ns[place] = loops[place](inputs) / counts[place]
     return ns
+
+
+def _surroundings(case: Case) -> AbstractContextManager[object]:
+    return nullcontext() if case.around is None else case.around()
+
+
+def _surrounded(loop: Loop, case: Case) -> Loop:
+    """The loop within the surroundings of its case."""
+    if case.around is None:
+        return loop
+
+    def run(inputs: Iterable[object]) -> int:
+        with _surroundings(case):
+            return loop(inputs)
+
+    return run
 
 
 @contextmanager

@@ -65,6 +65,11 @@ class Report:
     figures: list[Figure] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
 
+    @property
+    def file_name(self) -> str:
+        """Named after the benchmark and the machine."""
+        return f"{self.benchmark.rpartition('.')[2]}-{self.machine['name']}.json"
+
     def as_dict(self) -> dict[str, Any]:
         """The report in plain JSON types; times are nanoseconds."""
         return {
@@ -78,8 +83,8 @@ class Report:
         }
 
     def write(self, path: Path | None = None) -> Path:
-        """Writes JSON to `path`, by default into `results/`, named after benchmark and machine."""
-        path = path or RESULTS / f"{self.benchmark}-{self.machine['name']}.json"
+        """Writes JSON to `path`, by default into `results/` under the `file_name`."""
+        path = path or RESULTS / self.file_name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(self.as_dict(), indent=2) + "\n")
         return path
@@ -114,6 +119,24 @@ def run(benchmark: str, question: str, agenda: Agenda, settings: Settings) -> Re
     return report
 
 
+def command_line(prog: str, question: str) -> argparse.ArgumentParser:
+    """What every command line of a benchmark understands."""
+    parser = argparse.ArgumentParser(prog=prog, description=question)
+    parser.add_argument("--quick", action="store_true", help="a smoke test: few rounds, rough")
+    parser.add_argument("--rounds", type=int, help="how often every contestant runs")
+    parser.add_argument("--seed", type=int, help="of the random inputs; recorded in the JSON")
+    parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
+    return parser
+
+
+def settings_of(options: argparse.Namespace, rounds: int) -> Settings:
+    """The settings that a command line asks for, with `rounds` where it names none."""
+    settings = Settings(rounds=rounds if options.rounds is None else options.rounds)
+    if options.quick:
+        settings = Settings.for_smoke_test()
+    return settings if options.seed is None else settings.with_seed(options.seed)
+
+
 def main(
     benchmark: str,
     question: str,
@@ -130,20 +153,12 @@ def main(
         arguments: The command line's words; those of the process by default.
         rounds: How many rounds, unless `--rounds` says otherwise.
     """
-    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{benchmark}", description=question)
-    parser.add_argument("--quick", action="store_true", help="a smoke test: few rounds, rough")
-    parser.add_argument("--rounds", type=int, default=rounds, help="default: %(default)s")
-    parser.add_argument("--seed", type=int, help="of the random inputs; recorded in the JSON")
-    parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
+    parser = command_line(f"python -m benchmarks.{benchmark}", question)
     parser.add_argument(
         "--json", nargs="?", const="", metavar="PATH", help="write JSON, by default into results/"
     )
     options = parser.parse_args(arguments)
-    settings = Settings(rounds=options.rounds)
-    if options.quick:
-        settings = Settings.for_smoke_test()
-    if options.seed is not None:
-        settings = settings.with_seed(options.seed)
+    settings = settings_of(options, rounds)
     report = run(benchmark, question, plan(settings), settings)
     table.show(report, markdown=options.markdown)
     if options.json is not None:

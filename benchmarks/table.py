@@ -40,6 +40,24 @@ def show_cases(
         show_table(columns, sections, markdown=markdown, styles={"yes": "green", "no": "bold red"})
 
 
+def asked_rows(report: Report) -> list[list[str]]:
+    """Each figure that is asked: the case, against what, what is asked, what came out, and whether
+    it holds.
+    """
+    rows = []
+    for result in report.cases:
+        for timing in result.timings:
+            *_, asked, holds = _comparison(timing)
+            if asked:
+                times = _percent if timing.contestant.limit else _times
+                value = times(timing.ratio.median) if timing.ratio else duration(timing.ns.median)
+                rows.append([result.case.title, timing.contestant.title, asked, value, holds])
+    for figure in report.figures:
+        title, *_, asked, holds = _figure_row(figure, len(COLUMNS))
+        rows.append([title, "", asked, f"{figure.value.median:.3g} {figure.unit}", holds])
+    return rows
+
+
 def show_table(
     columns: Sequence[str],
     sections: Sequence[Section],
@@ -88,10 +106,23 @@ def machine_line(machine: dict[str, Any]) -> str:
     native = machine["dlferry_config"].get("native")
     core = {True: "native core", False: "fallback"}.get(native, "core unknown")
     return (
-        f"{machine['cpu']}, {machine['cores']} cores, Python {machine['python']}, "
+        f"{machine['cpu']}, {machine['cores']} cores, {_gpu(machine)}Python {machine['python']}, "
         f"torch {machine['torch']}, NumPy {machine['numpy']}, "
         f"dlferry {machine['dlferry']} ({core}), load {machine['load_at_start']}, "
         f"{machine['date']}"
+    )
+
+
+def _gpu(machine: dict[str, Any]) -> str:
+    """The GPU, where one was used: its name, link and drivers."""
+    gpu = machine.get("gpu")
+    if gpu is None:
+        return ""
+    config = machine["dlferry_config"]
+    opened = f"CUDA {config['driver']}" if config.get("driver") else config.get("driver_reason")
+    return (
+        f"{gpu['name']} on {gpu['link']}, driver {gpu['driver']} (dlferry: {opened}), "
+        f"CUDA {gpu['cuda']}, "
     )
 
 
@@ -118,7 +149,13 @@ def _case_rows(result: CaseResult, with_bandwidth: bool) -> list[list[str]]:
 def _comparison(timing: Timing) -> list[str]:
     ratio, asked = timing.ratio, timing.contestant.at_least
     if ratio is None:
-        return ["", "", "", ""]
+        at_most = timing.contestant.at_most_ns
+        return [
+            "",
+            "",
+            "" if at_most is None else f"≤ {duration(at_most)}",
+            _yes_or_no(timing.holds),
+        ]
     times = _percent if timing.contestant.limit else _times
     return [
         times(ratio.median),
