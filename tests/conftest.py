@@ -55,6 +55,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if not item.get_closest_marker(other)]
 
 
+def pytest_collection_finish() -> None:
+    """Spares the collections that tests ask for a walk through all of torch."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session")
 def native() -> bool:
     """Whether the native core serves this run."""
