@@ -70,8 +70,12 @@ def _stream(device: int, handle: int) -> Any:
     """torch's object for a stream of anybody's."""
     known = _streams.get((device, handle))
     if known is None:
+        where = torch.device("cuda", device)
         made: Any = torch.cuda.ExternalStream
-        known = _streams[device, handle] = made(handle, device=torch.device("cuda", device))
+        # Given a null handle, that one makes a new stream, which has nothing to do with the null
+        # stream. torch's default stream is the null stream.
+        known = made(handle, device=where) if handle else torch.cuda.default_stream(where)
+        _streams[device, handle] = known
     return known
 
 

@@ -89,3 +89,12 @@ def test_page_locked_sources_are_read_by_the_stream(cuda: Torch) -> None:
     cuda.pinned = True
     started([torch.ones(3)])._wait_until_read()
     assert cuda.event.waited == 1
+
+
+@pytest.mark.parametrize("handle", [0, 0x7F00])
+def test_streams_by_their_handles(monkeypatch: pytest.MonkeyPatch, handle: int) -> None:
+    # As torch does it: a null handle makes it take a stream from its pool.
+    monkeypatch.setattr(torch.cuda, "ExternalStream", lambda handle, device: handle or "new")
+    monkeypatch.setattr(torch.cuda, "default_stream", lambda device: 0)
+    monkeypatch.setattr(_torch_cuda, "_streams", {})
+    assert [_torch_cuda._stream(0, handle) for _ in range(2)] == [handle, handle]
