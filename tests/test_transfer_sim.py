@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
 import weakref
 from concurrent.futures import CancelledError
 from typing import Any, NamedTuple
@@ -89,6 +90,20 @@ def test_a_busy_stream_keeps_nobody_waiting(gpu: SimDoor) -> None:
     gpu.sim.open(gate)
     for tensor in moved:
         assert torch.equal(arrived(gpu, tensor), torch.full(tensor.shape, tensor.numel()))
+
+
+@pytest.mark.parametrize("count", [3, 60_000, 900_000])
+def test_a_busy_stream_keeps_page_locked_sources_from_nobody(gpu: SimDoor, count: int) -> None:
+    source = dlferry.empty_pinned(count, torch.float32).fill_(5)
+    gate = gpu.sim.gate(gpu.current_stream(0))
+    opening = threading.Timer(SOON, gpu.sim.open, [gate])  # so that a failure ends
+    opening.start()
+    moved = dlferry.to_device(source, "cuda")
+    assert not gpu.sim.stream_is_idle(gpu.current_stream(0))
+    source.zero_()
+    opening.cancel()
+    gpu.sim.open(gate)
+    assert torch.equal(arrived(gpu, moved), torch.full((count,), 5.0))
 
 
 def test_results_on_the_host_wait_for_what_produces_them(gpu: SimDoor) -> None:

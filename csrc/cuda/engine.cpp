@@ -118,10 +118,11 @@ std::shared_ptr<Transfer> TransferEngine::start_inline(Request request) {
   find_pinned(request.leaves);
   Parts parts(std::move(request.leaves), request.packed, kInlineBytes);
   if (parts.at_end()) return Transfer::finished(device_);
-  if (parts.next_is_direct() ? parts.total_bytes() > kInlineDirectBytes
-                             : request.direction == Direction::kToHost) {
-    return nullptr;
-  }
+  // Page-locked sources would be read as late as the stream comes to it, and whoever wants them
+  // back would wait for all that is queued there. Pageable destinations are written by a lane.
+  const bool must_be_direct = request.direction == Direction::kToHost;
+  if (parts.next_is_direct() != must_be_direct) return nullptr;
+  if (must_be_direct && parts.total_bytes() > kInlineDirectBytes) return nullptr;
   const Part part = parts.next();
   if (!parts.at_end()) return nullptr;
   InlineSlots::Slot* const slot = part.is_direct() ? nullptr : inline_slots_.take();
