@@ -15,6 +15,8 @@ import torch
 from sim_torch import SimDoor, SimTensor, block_of, read
 
 import dlferry
+from dlferry import _torch_cuda
+from dlferry._native import core
 
 pytestmark = pytest.mark.native
 
@@ -128,6 +130,40 @@ def test_a_handle_that_is_dropped_keeps_both_sides(gpu: SimDoor) -> None:
     gc.collect()
     assert storage() is not None
     assert gpu.sim.stall(0, 0, 0) == 0
+
+
+@pytest.mark.parametrize("count", [3, 900_000])
+def test_memory_that_nobody_has_any_more_is_let_go_at_once(gpu: SimDoor, count: int) -> None:
+    for start in (dlferry.to_device, lambda *given: dlferry.transfer(*given).result()):
+        stalled = core.copy_stream(0, "h2d") if count > 3 else gpu.current_stream(0)
+        moved = start(np.ones(count), "cuda")
+        gate = gpu.sim.gate(stalled)  # the copies may well be done, but nobody was told
+        gone = weakref.ref(moved.untyped_storage())
+        del moved
+        is_gone = gone() is None
+        gpu.sim.open(gate)
+        assert is_gone
+    assert core.unfinished_count() == 0
+
+
+def test_memory_is_let_go_before_more_is_taken(
+    gpu: SimDoor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    empty, at_once = gpu.empty, []
+
+    def next_empty(*given: Any) -> torch.Tensor:
+        at_once.append(gone() is None)
+        return empty(*given)
+
+    gate = gpu.sim.gate(core.copy_stream(0, "h2d"))
+    dropped, other = [dlferry.transfer(np.ones(900_000), "cuda") for _ in range(2)]
+    gone = weakref.ref(dropped._arrivals._crossings[0][0]._landed[0].untyped_storage())
+    del dropped
+    gpu.sim.open(gate)
+    other.synchronize(SOON)
+    monkeypatch.setattr(_torch_cuda, "empty", next_empty)
+    dlferry.to_device(np.ones(900_000), "cuda")
+    assert at_once == [True]
 
 
 def test_a_cancelled_transfer(gpu: SimDoor) -> None:

@@ -99,6 +99,11 @@ void Transfer::wait_until_read() {
   (void)synchronize();
 }
 
+bool Transfer::is_read() const noexcept {
+  const std::lock_guard lock(mutex_);
+  return done_ || (submitted_ && !reads_late_);
+}
+
 bool Transfer::cancel() noexcept {
   if (is_forked()) return false;
   const std::lock_guard lock(mutex_);

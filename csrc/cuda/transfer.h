@@ -49,6 +49,9 @@ class Transfer {
   // Waits until the source may be changed: it has been read, as far as it is pageable.
   void wait_until_read();
 
+  // Whether it has been, as far as can be told without asking the driver.
+  [[nodiscard]] bool is_read() const noexcept;
+
   // No part is submitted from now on. False when all had been: then the transfer goes on.
   bool cancel() noexcept;
 

@@ -154,9 +154,12 @@ std::unique_ptr<TransferHandle> start_transfer(const std::string& direction,
   }
   if (!transfer) return nullptr;
   const py::tuple host = py::make_tuple(hosts, keep_host);
-  Kept kept{.until_read = host, .until_done = keep_device};
+  Kept kept;
   if (way == cuda::Direction::kToHost) {
-    kept = {.until_read = py::none(), .until_done = py::make_tuple(host, keep_device)};
+    kept.until_done = py::make_tuple(host, keep_device);
+  } else {
+    kept.until_read = host;
+    (ordered ? kept.until_done : kept.until_submitted) = keep_device;
   }
   return std::make_unique<TransferHandle>(std::move(transfer), std::move(kept), on_stream);
 }
@@ -227,6 +230,13 @@ void bind_transfers(py::module_& module) {
              "The stream that new destinations are allocated for.");
   module.def("close_transfers", &close_transfers, py::arg("timeout"), py::arg("for_good"),
              py::pos_only(), "Cancel what is queued and wait for the rest, so many seconds.");
+  module.def(
+      "drop_finished",
+      [] {
+        const Visit visit(Visit::For::kStarting);
+        drop_finished();
+      },
+      "Let go what was kept for transfers that are done by now.");
   module.def("unfinished_count", &unfinished_count,
              "How many transfers were dropped before they were done.");
   module.attr("INLINE_BYTES") = cuda::TransferEngine::kInlineBytes;

@@ -63,17 +63,20 @@ bool is_over(cuda::Transfer& transfer) noexcept {
 
 }  // namespace
 
+bool Kept::is_empty() const noexcept { return !until_read && !until_submitted && !until_done; }
+
 void Kept::drop() noexcept {
   const Kept dropped = std::move(*this);  // what runs meanwhile finds nothing left
 }
 
 void Kept::leak() noexcept {
   (void)until_read.release();
+  (void)until_submitted.release();
   (void)until_done.release();
 }
 
 TransferHandle::~TransferHandle() {
-  if (done_) return;
+  if (done_ || kept_.is_empty()) return;
   if (has_ended() || cuda::is_forked()) {
     kept_.leak();
     return;
@@ -108,8 +111,18 @@ void TransferHandle::wait(std::uintptr_t stream) {
   const Visit visit(Visit::For::kWaiting);
   drop_finished();
   refuse_to_wait();
-  const Released released(Visit::For::kWaiting);
-  transfer_->wait(reinterpret_cast<cu::Stream>(stream));
+  {
+    const Released released(Visit::For::kWaiting);
+    transfer_->wait(reinterpret_cast<cu::Stream>(stream));
+  }
+  drop_unneeded();
+}
+
+// Whoever gets memory of the copies' stream next comes after the copies, so it need not outlive
+// them: it would do so until a later call finds them done.
+void TransferHandle::drop_unneeded() noexcept {
+  const py::object submitted = std::move(kept_.until_submitted);
+  const py::object read = transfer_->is_read() ? std::move(kept_.until_read) : py::object();
 }
 
 bool TransferHandle::synchronize(std::optional<double> seconds) {
@@ -157,7 +170,7 @@ void TransferHandle::wait_until_read() {
     const Released released(Visit::For::kWaiting);
     transfer_->wait_until_read();
   }
-  const py::object dropped = std::move(kept_.until_read);
+  drop_unneeded();
 }
 
 bool TransferHandle::cancel() {

@@ -14,8 +14,10 @@ namespace dlferry::python {
 // Owners of what a transfer works on. The GIL is needed wherever this is made or dropped.
 struct Kept {
   pybind11::object until_read;
+  pybind11::object until_submitted;  // new memory of the stream that the copies are submitted to
   pybind11::object until_done;
 
+  [[nodiscard]] bool is_empty() const noexcept;
   void drop() noexcept;  // now
   void leak() noexcept;  // never
 };
@@ -39,7 +41,8 @@ class TransferHandle {
 
  private:
   [[nodiscard]] bool wait_for(std::optional<double> seconds);
-  void refuse_to_wait() const;  // throws Unavailable when the interpreter shuts down
+  void drop_unneeded() noexcept;  // once all is submitted
+  void refuse_to_wait() const;    // throws Unavailable when the interpreter shuts down
   void finish() noexcept;
 
   std::shared_ptr<cuda::Transfer> transfer_;

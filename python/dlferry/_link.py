@@ -86,6 +86,7 @@ def stack_to_device(hosts: Sequence[Host], dtype: torch.dtype, device: int) -> C
     wire = wire_dtype(sources.pop(), dtype) if len(sources) == 1 else dtype
     current = _torch_cuda.current_stream(device)
     stream = core.copy_stream(device, "h2d")
+    core.drop_finished()
     out = _torch_cuda.empty((len(hosts), *hosts[0].shape), wire, device, stream)
     step = out.nbytes // len(hosts)
     leaves = [Leaf(host, out.data_ptr() + i * step, wire, None) for i, host in enumerate(hosts)]
@@ -182,6 +183,7 @@ def _new_memory(
     packed: bool,
 ) -> NewMemory:
     """Memory on a device for arrays of these shapes, strides and dtypes."""
+    core.drop_finished()  # what that lets go may serve again
     strides = [_layout.strides_of(host) for host in hosts]
     if not packed:
         tensors = [
