@@ -138,12 +138,14 @@ def started(leaves: Sequence[Any], target: torch.device, casts: Casts, *, pack: 
             place = array.device.index if target.type == "cpu" else pack and _is_small(array)
             crossings.setdefault(int(place), []).append((index, array, dtype))
             continue
+        if isinstance(found, Found) and target.type != "cpu":
+            found = _gather.on_host(found.source)
         value = _moved(found, target, dtype)
         if value is found or value.device.type == "cpu":
             arrivals.add(index, value)
         else:
             queued[index] = value
-            reads_late |= _torch.is_tensor(found) and _torch_cuda.is_pinned(found)
+            reads_late |= not isinstance(found, Found) and _torch_cuda.is_pinned(found)
     if queued:
         assert target.index is not None
         values = list(queued.values())
@@ -179,8 +181,6 @@ def _moved(found: torch.Tensor | Found, target: torch.device, dtype: torch.dtype
         return _torch.moved(found, target, dtype)
     source = found.source
     outcome = _decide.for_array(found, Request(dtype, None, None, "copy"))
-    if target.type != "cpu":
-        return _torch.moved(_gather.on_host(source), target, dtype)
     shares = outcome.decision.action == "share"
     return core.share(source) if shares else _gather.copied(source, dtype)
 

@@ -89,6 +89,8 @@ def test_page_locked_sources_are_read_by_the_stream(cuda: Torch) -> None:
     cuda.pinned = True
     started([torch.ones(3)])._wait_until_read()
     assert cuda.event.waited == 1
+    started([torch.ones(3).numpy()])._wait_until_read()  # an array on such memory
+    assert cuda.event.waited == 2
 
 
 @pytest.mark.parametrize("handle", [0, 0x7F00])
