@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import threading
 import weakref
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -211,6 +212,22 @@ def test_an_error_of_the_driver_reaches_its_transfer(gpu: SimDoor) -> None:
         handle.result()
     again = dlferry.to_device([np.ones(2_000_000)], "cuda")[0]
     assert torch.equal(arrived(gpu, again), torch.ones(2_000_000, dtype=torch.float64))
+
+
+def test_threads_get_the_same_tensors(gpu: SimDoor, monkeypatch: pytest.MonkeyPatch) -> None:
+    both, convert = threading.Barrier(2), gpu.converted
+
+    def converted(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait(0.2)  # the other thread is to get as far, if it can
+        return convert(tensor, dtype)
+
+    monkeypatch.setattr(_torch_cuda, "converted", converted)
+    handle = dlferry.transfer(np.arange(100, dtype=np.uint8), "cuda", dtype=torch.float32)
+    with ThreadPoolExecutor() as pool:
+        first, second = pool.map(lambda _: handle.result(), range(2))
+    assert first is second
+    assert torch.equal(arrived(gpu, first), torch.arange(100.0))
 
 
 def test_what_is_there_already_stays(gpu: SimDoor) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -23,7 +24,9 @@ class NewMemory(NamedTuple):
 class Crossing:
     """Copies on their way, and the tensors they go to."""
 
-    __slots__ = ("_cast_on", "_device", "_dtypes", "_handle", "_landed", "_memory", "_results")
+    __slots__ = (
+        "_cast_on", "_casting", "_device", "_dtypes", "_handle", "_landed", "_memory", "_results",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -40,6 +43,7 @@ class Crossing:
         self._memory = memory
         self._results: list[torch.Tensor] | None = None
         self._cast_on = 0
+        self._casting = threading.Lock()
 
     def done(self) -> bool:
         """Whether all is copied, or has failed: nothing touches source or destination any more."""
@@ -82,13 +86,14 @@ class Crossing:
             return list(self._landed)
         self.wait()
         stream = _torch_cuda.current_stream(self._device)
-        if self._results is None:
-            self._cast_on = stream
-            self._results = [
-                tensor if tensor.dtype == dtype else _torch_cuda.converted(tensor, dtype)
-                for tensor, dtype in zip(self._landed, self._dtypes, strict=True)
-            ]
-        elif stream != self._cast_on:
+        with self._casting:
+            if self._results is None:
+                self._results = [
+                    tensor if tensor.dtype == dtype else _torch_cuda.converted(tensor, dtype)
+                    for tensor, dtype in zip(self._landed, self._dtypes, strict=True)
+                ]
+                self._cast_on = stream
+        if stream != self._cast_on:
             cast = [r for r, t in zip(self._results, self._landed, strict=True) if r is not t]
             if cast:
                 _torch_cuda.follow(self._device, stream, self._cast_on)
