@@ -10,6 +10,7 @@ import torch
 from sim_torch import SimDoor, SimTensor, read
 
 import dlferry
+from dlferry import _torch, _torch_cuda
 
 pytestmark = pytest.mark.native
 
@@ -101,6 +102,42 @@ def test_explain_tells_the_way(gpu: SimDoor) -> None:
     assert (back.route, back.bytes_moved) == ("cuda:0 → cpu", 80)
     assert dlferry.explain(tensor).shares
     assert gpu.sim.count("h2d_bytes") <= 80
+
+
+def test_copyto_through_bits_that_stand_for_an_operation(gpu: SimDoor) -> None:
+    values = torch.complex(torch.arange(5.0), torch.arange(5.0) + 1)
+    conjugate = torch.zeros(5, dtype=torch.complex64).conj()
+    dlferry.copyto(conjugate, dlferry.asarray(values, device="cuda", copy=True)).synchronize()
+    assert torch.equal(conjugate.resolve_conj(), values)
+    negative = torch.zeros(5, dtype=torch.complex64).conj().imag
+    dlferry.copyto(negative, dlferry.asarray(values.imag, device="cuda")).synchronize()
+    assert torch.equal(negative.resolve_neg(), values.imag)
+
+
+def test_copyto_on_a_device_is_over_when_its_stream_has_come_so_far(
+    gpu: SimDoor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Event:
+        over = False
+
+        def query(self) -> bool:
+            return self.over
+
+    event, waits = Event(), []
+    monkeypatch.setattr(_torch, "fill", lambda out, source: out)
+    monkeypatch.setattr(_torch_cuda, "recorded", lambda device: event)
+    monkeypatch.setattr(
+        _torch_cuda, "wait_event", lambda device, stream, event: waits.append(stream)
+    )
+    on_device = dlferry.asarray(np.zeros((3, 4), np.float32), device="cuda")
+    for dst, src in ((on_device[:, ::2], np.ones((3, 2), np.float32)), (on_device, on_device)):
+        handle = dlferry.copyto(dst, src)
+        event.over = False
+        assert not handle.done()
+        event.over = True
+        assert handle.done() and handle.result() is dst
+        handle.wait(7)
+        assert waits.pop() == 7
 
 
 def test_copyto_in_either_direction(gpu: SimDoor, rng: np.random.Generator) -> None:

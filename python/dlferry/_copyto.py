@@ -7,6 +7,7 @@ from typing import Any
 from dlferry import _convert, _link, _move, _torch, _torch_cuda
 from dlferry._arrivals import Arrivals
 from dlferry._layout import is_dense
+from dlferry._queued import Queued
 from dlferry._torch import torch
 from dlferry._transfer import Transfer
 from dlferry._tree import Tree
@@ -44,21 +45,31 @@ def copyto(dst: Any, src: Any) -> Transfer:
         array([1., 2., 3.])
     """
     to = dst if _torch.is_tensor(dst) else _convert.asarray(dst, copy=False, readonly="error")
-    source = src if _torch.is_tensor(src) else _convert.asarray(src, readonly="share")
+    source = src if _torch.is_tensor(src) else _read_from(src)
     _check(to, source)
     arrivals = Arrivals(1)
     source = source.detach()
-    if not (_link.takes(source, to.device) and _torch_cuda.is_plain(to)):
-        _torch.fill(to.detach(), source)
-        arrivals.add(0, to)
-    elif to.device.type == "cpu":
+    crosses = _link.takes(source, to.device) and _torch_cuda.is_plain(to)
+    has_own_elements = not (to.is_conj() or to.is_neg())
+    if crosses and has_own_elements and to.device.type == "cpu":
         arrivals.expect(_link.into_host([to], [source]), [0])
-    elif is_dense(to):
+    elif crosses and has_own_elements and is_dense(to):
         arrivals.expect(_link.into_device([to], [source]), [0])
     else:
-        arrivals.add(0, _torch.fill(to, _move.moved(source, to.device, to.dtype)))
+        near = _move.moved(source, to.device, to.dtype) if crosses else source
+        _torch.fill(to.detach(), near)
+        if to.device.type == "cuda":
+            arrivals.expect(Queued([to], to.device.index, reads_late=False), [0])
+        else:
+            arrivals.add(0, to)
     _torch.wrote(to)
     return Transfer(Tree(to, _torch.is_tensor), arrivals)
+
+
+def _read_from(src: Any) -> torch.Tensor:
+    """The elements of what is no tensor; a copy that this takes is not an implicit one."""
+    tensor = _convert.leaf(src, None)
+    return _convert.asarray(src) if tensor is None else tensor
 
 
 def _check(dst: torch.Tensor, src: torch.Tensor) -> None:

@@ -37,6 +37,15 @@ def test_shapes_must_be_the_same() -> None:
         dlferry.copyto(np.zeros(3), [1])
 
 
+def test_copies_of_the_source_are_not_implicit() -> None:
+    array = np.zeros(3)
+    with dlferry.copy_guard("error"):
+        for src in (np.arange(3.0)[::-1], np.arange(3, dtype=">f4")[::-1], [2, 1, 0]):
+            array[:] = 9
+            dlferry.copyto(array, src)
+            assert array.tolist() == [2, 1, 0]
+
+
 def test_memory_that_cannot_be_written() -> None:
     array = np.zeros(3)
     array.flags.writeable = False
