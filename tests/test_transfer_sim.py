@@ -214,6 +214,18 @@ def test_an_error_of_the_driver_reaches_its_transfer(gpu: SimDoor) -> None:
     assert torch.equal(arrived(gpu, again), torch.ones(2_000_000, dtype=torch.float64))
 
 
+def test_what_is_there_already_is_ordered_for_other_streams(gpu: SimDoor) -> None:
+    tensor = dlferry.to_device(np.zeros(1000, np.uint8), "cuda")
+    before = gpu.current_stream(0)
+    handle = dlferry.transfer({"x": tensor}, "cuda")
+    gpu.sim.fill(before, tensor.data_ptr(), 7, 1000)
+    assert handle.done() and not handle.cancel()
+    gpu.current[0] = gpu.new_stream()
+    assert handle.result()["x"] is tensor
+    assert gpu.sim.stream_is_idle(before)  # the door waits where a stream would
+    assert gpu.current[0] in block_of(tensor).recorded
+
+
 def test_threads_get_the_same_tensors(gpu: SimDoor, monkeypatch: pytest.MonkeyPatch) -> None:
     both, convert = threading.Barrier(2), gpu.converted
 

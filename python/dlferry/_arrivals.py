@@ -15,11 +15,13 @@ from dlferry._crossing import Crossing
 from dlferry._errors import CudaError, DriverUnavailable, UnsupportedInput
 from dlferry._ingest import Found, Request, described, ingested
 from dlferry._native import core
-from dlferry._queued import Queued
+from dlferry._queued import Queued, Resident
 from dlferry._torch import torch
 
 SMALL_BYTES = 64 << 10
 """Arrays up to this size cross the link together."""
+
+Moving = Crossing | Queued | Resident
 
 _NUMERIC = frozenset("biufc")
 
@@ -69,14 +71,14 @@ class Arrivals:
 
     def __init__(self, count: int) -> None:
         self._values: list[Any] = [None] * count
-        self._crossings: list[tuple[Crossing | Queued, Sequence[int]]] = []
+        self._crossings: list[tuple[Moving, Sequence[int]]] = []
 
     def add(self, index: int, value: torch.Tensor) -> None:
-        """One that has arrived, or that torch's streams order."""
+        """One that has arrived."""
         self._values[index] = value
 
-    def expect(self, crossing: Crossing | Queued, indices: Sequence[int]) -> None:
-        """Some that cross the link together."""
+    def expect(self, crossing: Moving, indices: Sequence[int]) -> None:
+        """Some that cross the link together, or that a stream orders."""
         self._crossings.append((crossing, indices))
 
     def done(self) -> bool:
@@ -129,6 +131,7 @@ def started(leaves: Sequence[Any], target: torch.device, casts: Casts, *, pack: 
     arrivals = Arrivals(len(leaves))
     crossings: dict[int, list[tuple[int, Any, torch.dtype]]] = {}
     queued: dict[int, torch.Tensor] = {}
+    resident: dict[int, torch.Tensor] = {}
     reads_late = False
     for index, leaf in enumerate(leaves):
         found = leaf if _torch.is_tensor(leaf) else _memory_of(leaf)
@@ -141,11 +144,16 @@ def started(leaves: Sequence[Any], target: torch.device, casts: Casts, *, pack: 
         if isinstance(found, Found) and target.type != "cpu":
             found = _gather.on_host(found.source)
         value = _moved(found, target, dtype)
-        if value is found or value.device.type == "cpu":
+        if target.type != "cuda":
             arrivals.add(index, value)
+        elif value is found:
+            resident[index] = value
         else:
             queued[index] = value
             reads_late |= not isinstance(found, Found) and _torch_cuda.is_pinned(found)
+    if resident:
+        assert target.index is not None
+        arrivals.expect(Resident(list(resident.values()), target.index), list(resident))
     if queued:
         assert target.index is not None
         values = list(queued.values())

@@ -1,4 +1,7 @@
-"""Copies that torch has queued on a stream, followed as dlferry's own are."""
+"""What is ordered by a stream: copies that torch has queued, and tensors that stay where they are.
+
+They are followed as dlferry's own copies are.
+"""
 
 from __future__ import annotations
 
@@ -63,6 +66,51 @@ class Queued:
         if stream == self._stream:
             return
         _torch_cuda.wait_event(self._device, stream, self._made)
+        for tensor in self._tensors:
+            _torch_cuda.record(tensor, self._device, stream)
+
+    def tensors(self) -> list[torch.Tensor]:
+        """The tensors, for the current stream."""
+        self.wait()
+        return self._tensors
+
+
+class Resident:
+    """Tensors that are on their device already, for those who use them on other streams.
+
+    Args:
+        tensors: What the stream that is current now may still be working on.
+        device: Their device's index.
+    """
+
+    def __init__(self, tensors: Sequence[torch.Tensor], device: int) -> None:
+        self._tensors = list(tensors)
+        self._device = device
+        self._stream = _torch_cuda.current_stream(device)
+
+    def done(self) -> bool:
+        """True: nothing is copied."""
+        return True
+
+    def cancel(self) -> bool:
+        """False: there is nothing to cancel."""
+        return False
+
+    def synchronize(self, timeout: float | None = None) -> bool:
+        """True: there is nothing to wait for."""
+        del timeout
+        return True
+
+    def wait_until_read(self) -> None:
+        """Nothing is read."""
+
+    def wait(self, stream: int | None = None) -> None:
+        """Make a stream, by default the current one, follow the one that was current before."""
+        if stream is None:
+            stream = _torch_cuda.current_stream(self._device)
+        if stream == self._stream:
+            return
+        _torch_cuda.follow(self._device, stream, self._stream)
         for tensor in self._tensors:
             _torch_cuda.record(tensor, self._device, stream)
 

@@ -131,6 +131,13 @@ def test_cuda_that_is_not_there() -> None:
             call([np.zeros(2)], "cuda")
 
 
+def test_other_devices_are_torchs() -> None:
+    tree = {"x": np.zeros(3), "y": torch.zeros(2, device="meta"), "z": "kept"}
+    made = dlferry.to_device(tree, "meta", dtype=torch.float16)
+    assert made["x"].is_meta and made["x"].dtype == made["y"].dtype == torch.float16
+    assert dlferry.to_device(tree["y"], "meta") is tree["y"] and made["z"] == "kept"
+
+
 @pytest.mark.parametrize(
     ("device", "error"), [("nowhere", ValueError), (2.5, TypeError), (None, TypeError)]
 )
