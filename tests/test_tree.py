@@ -6,7 +6,7 @@ import dataclasses
 import sys
 import types
 from collections import OrderedDict, UserDict, defaultdict, namedtuple
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any, NamedTuple
 
 import optree
@@ -70,6 +70,28 @@ class Tagged(dict[str, Any]):
     tag = ""
 
 
+class Changing(MutableMapping[str, Any]):
+    """Whose copy by `copy.copy` has its items in common with it."""
+
+    def __init__(self, items: Mapping[str, Any]) -> None:
+        self._items = dict(items)
+
+    def __getitem__(self, key: str) -> Any:
+        return self._items[key]
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self._items[key] = value
+
+    def __delitem__(self, key: str) -> None:
+        del self._items[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+
 class FrozenMap(Mapping[str, Any]):
     def __init__(self, items: Mapping[str, Any]) -> None:
         self._items = dict(items)
@@ -100,11 +122,14 @@ class FrozenMap(Mapping[str, Any]):
         ),
         (OrderedDict(b=A, a=B), OrderedDict(b="A", a="B")),
         (UserDict({"x": A}), UserDict({"x": "A"})),
+        (Changing({"x": A, "y": 1}), Changing({"x": "A", "y": 1})),
     ],
 )
 def test_containers_are_kept(tree: Any, expected: Any) -> None:
+    before = repr(list(tree.items())) if isinstance(tree, Mapping) else repr(tree)
     made = shouted(tree)
     assert made == expected and type(made) is type(expected)
+    assert before == (repr(list(tree.items())) if isinstance(tree, Mapping) else repr(tree))
     if isinstance(expected, dict):
         assert list(made) == list(expected)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import sys
-from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 Rebuild = Callable[[list[Any]], Any]
@@ -129,8 +129,10 @@ def _remapped(node: Mapping[Any, Any]) -> Rebuild:
 
     def rebuild(children: list[Any]) -> Any:
         items = dict(zip(keys, children, strict=True))
-        if isinstance(node, MutableMapping):
-            made: Any = copy.copy(node)  # keeps what a subclass has besides its items
+        # A copy keeps what a subclass has besides its items. One that copies nothing but the
+        # attributes could have its items in common with the original.
+        if isinstance(node, dict) or hasattr(type(node), "__copy__"):
+            made: Any = copy.copy(node)
             for key, child in items.items():
                 made[key] = child
             return made
