@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import mmap
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -139,12 +143,42 @@ def test_results_are_page_locked_within_the_cap(
     assert not is_pinned(results.empty((1,), torch.uint8))
 
 
+def test_results_are_pageable_where_the_system_locks_no_more(
+    gpu: SimDoor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*wanted: object) -> torch.Tensor:
+        raise RuntimeError("CUDA error: out of memory")
+
+    [there] = _link.to_device([torch.arange(9.0)], [torch.float32], 0).tensors()
+    results, before = _page_locked.results, _page_locked.results.in_use
+    monkeypatch.setattr(_torch_cuda, "empty_pinned", refuse)
+    assert torch.equal(dlferry.to_host(there), torch.arange(9.0))
+    assert results.in_use == before
+
+
+def test_threads_keep_to_the_cap_together(gpu: SimDoor, monkeypatch: pytest.MonkeyPatch) -> None:
+    results, empty_pinned = _page_locked.Results(), gpu.empty_pinned
+    results.cap = 1000
+    both = threading.Barrier(2)
+
+    def slowly(*wanted: Any) -> torch.Tensor:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait(0.2)  # the other thread is to get as far, if it can
+        return empty_pinned(*wanted)
+
+    monkeypatch.setattr(_torch_cuda, "empty_pinned", slowly)
+    with ThreadPoolExecutor() as pool:
+        made = [*pool.map(lambda _: results.empty((600,), torch.uint8), range(2))]
+    assert sorted(is_pinned(tensor) for tensor in made) == [False, True]
+
+
 def test_the_default_cap() -> None:
     assert 0 < _page_locked.Results().cap <= 4 << 30
 
 
 def test_threads_lock_and_unlock(gpu: SimDoor) -> None:
-    tables = [np.zeros(500_000) for _ in range(4)]
+    # On pages of their own: what malloc gives may share one with its neighbours.
+    tables = [np.frombuffer(mmap.mmap(-1, 4_000_000)) for _ in range(4)]
 
     def work() -> None:
         for table in tables * 10:

@@ -34,9 +34,15 @@ class Results:
         nbytes = math.prod(shape) * dtype.itemsize
         if nbytes == 0 or self.in_use + nbytes > self.cap or not _torch_cuda.is_available():
             return _layout.empty(shape, dtype, strides)
-        tensor = _torch_cuda.empty_pinned(shape, dtype, strides)
-        self.in_use += nbytes
-        watch(tensor, lambda: self._return(nbytes))
+        self.in_use += nbytes  # before others look
+        try:
+            tensor = _torch_cuda.empty_pinned(shape, dtype, strides)
+            watch(tensor, lambda: self._return(nbytes))
+        except BaseException as error:
+            self._return(nbytes)
+            if not isinstance(error, RuntimeError):
+                raise
+            return _layout.empty(shape, dtype, strides)  # the system locks no more
         return tensor
 
     def _return(self, nbytes: int) -> None:
