@@ -333,6 +333,21 @@ def test_an_interrupt_while_waiting_for_an_item() -> None:
     assert list(iterator) == []
 
 
+def test_an_interrupt_when_an_item_has_been_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    iterator = iter(dlferry.prefetch(range(9), "cpu", depth=1))
+    permit, interrupts = _producer.Producer.permit, [KeyboardInterrupt]
+
+    def interrupted(producer: _producer.Producer) -> None:
+        if interrupts:
+            raise interrupts.pop()
+        permit(producer)
+
+    monkeypatch.setattr(_producer.Producer, "permit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        next(iterator)
+    assert list(iterator) == []  # and does not wait for an item that nobody permits
+
+
 def test_an_interrupt_in_the_loop_with_a_with() -> None:
     def loop() -> None:
         with dlferry.prefetch(iter(int, 1), "cpu") as items:

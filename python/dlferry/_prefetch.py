@@ -185,10 +185,10 @@ class Prefetching(Iterator[Any]):
             raise RuntimeError("this iteration goes on in the parent process; start a new one here")
         try:
             item = self._arrived()
+            producer.permit()  # one that is lost to an interrupt would be missed for ever
         except BaseException:
             producer.stop()
             raise
-        producer.permit()
         return item if self._transform is None else self._transformed(item)
 
     def _arrived(self) -> Any:
