@@ -173,7 +173,7 @@ class SimDoor:
             "record", "follow", "converted", "dense", "is_plain", "empty_pinned",
         ):  # fmt: skip
             monkeypatch.setattr(_torch_cuda, name, getattr(self, name))
-        monkeypatch.setattr(_torch, "require_cuda", lambda: None)
+        monkeypatch.setattr(_torch, "require_cuda", lambda index=None: None)
         monkeypatch.setattr(torch.cuda, "current_device", self.current_device)
 
     def wait(self) -> None:

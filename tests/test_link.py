@@ -136,6 +136,12 @@ def test_what_has_gaps_arrives_without(gpu: SimDoor) -> None:
     assert same(back, host[:, 1:].contiguous())
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
+def test_nested_tensors_are_torchs(gpu: SimDoor) -> None:
+    nested = torch.nested.nested_tensor([torch.ones(2), torch.ones(3)])
+    assert not _link.takes(nested, torch.device("cuda", 0))
+
+
 def test_bits_that_stand_for_an_operation_are_resolved(gpu: SimDoor) -> None:
     host = torch.complex(torch.arange(5.0), torch.arange(5.0)).conj()
     [tensor, imaginary] = _link.to_device(

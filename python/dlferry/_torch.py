@@ -108,17 +108,23 @@ def device(spec: Any) -> torch.device:
     if found.type == "cpu":
         return torch.device("cpu")
     if found.type == "cuda":
-        require_cuda()
         index: int | None = found.index
+        require_cuda(index)
         if index is None:
             found = torch.device("cuda", torch.cuda.current_device())
     return found
 
 
-def require_cuda() -> None:
-    """Raise `DriverUnavailable` where torch cannot use CUDA, with what is missing."""
+def require_cuda(index: int | None = None) -> None:
+    """Raise `DriverUnavailable` where torch cannot use CUDA, or a device, with what is missing."""
     if torch.cuda.is_available():
-        return
+        count = torch.cuda.device_count()
+        if index is None or index < count:
+            return
+        raise DriverUnavailable(
+            f"there is no cuda:{index}: torch finds {count} CUDA device(s), numbered from 0; see "
+            "`nvidia-smi` and CUDA_VISIBLE_DEVICES"
+        )
     if torch.version.cuda is None and torch.version.hip is None:
         missing = f"this torch ({torch.__version__}) was built without CUDA; install a CUDA build"
     else:

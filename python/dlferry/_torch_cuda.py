@@ -59,6 +59,7 @@ def is_plain(tensor: torch.Tensor) -> bool:
         and not tensor.requires_grad
         and tensor.layout == torch.strided
         and not tensor.is_quantized
+        and not tensor.is_nested
         and _torch.is_readable(tensor)
     )
 

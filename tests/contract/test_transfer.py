@@ -138,6 +138,13 @@ def test_other_devices_are_torchs() -> None:
     assert dlferry.to_device(tree["y"], "meta") is tree["y"] and made["z"] == "kept"
 
 
+def test_a_device_beyond_those_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(dlferry.DriverUnavailable, match=r"no cuda:2: torch finds 2 CUDA"):
+        dlferry.transfer([np.zeros(2)], "cuda:2")
+
+
 @pytest.mark.parametrize(
     ("device", "error"), [("nowhere", ValueError), (2.5, TypeError), (None, TypeError)]
 )
