@@ -116,6 +116,13 @@ def test_a_consumer_waits_on_its_stream_and_keeps_the_memory(gpu: SimDoor) -> No
     assert torch.equal(read(used), host)
 
 
+def test_ordinary_memory_has_been_written_when_a_stream_is_made_to_wait(gpu: SimDoor) -> None:
+    for count in (SMALL, LARGE):
+        device, host = on_device(gpu, torch.ones(count)), torch.zeros(count)
+        _link.into_host([host], [device]).wait()
+        assert bool((host == 1).all())
+
+
 # --- lifetimes ---
 
 

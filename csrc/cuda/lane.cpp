@@ -199,7 +199,8 @@ void Lane::take_slot(DriverThread& thread, InFlight& part, Lock& lock) {
 
 // Nothing more of the job will be submitted.
 void Lane::retire(const std::shared_ptr<Job>& job) noexcept {
-  job->transfer->all_submitted(job->last, job->parts.has_direct());
+  const bool drains = direction_ == Direction::kToHost && job->parts.has_staged();
+  job->transfer->all_submitted(job->last, job->parts.has_direct(), drains);
   for (Jobs* queue : {&small_, &large_}) std::erase(*queue, job);
 }
 

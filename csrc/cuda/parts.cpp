@@ -71,13 +71,12 @@ Parts::Parts(std::vector<Leaf> leaves, bool packed, std::size_t slot_bytes)
   std::erase_if(leaves_, [](const Leaf& leaf) { return leaf.bytes() == 0; });
   for (const Leaf& leaf : leaves_) {
     total_bytes_ += leaf.bytes();
-    has_direct_ |= leaf.goes_direct();
+    (is_direct(leaf) ? has_direct_ : has_staged_) = true;
   }
 }
 
 // A small page-locked leaf goes direct only when it is alone.
-bool Parts::next_is_direct() const noexcept {
-  const Leaf& leaf = leaves_[leaf_];
+bool Parts::is_direct(const Leaf& leaf) const noexcept {
   return leaf.goes_direct() && (leaves_.size() == 1 || leaf.bytes() >= kSmallestDirect);
 }
 

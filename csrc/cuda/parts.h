@@ -62,10 +62,12 @@ class Parts {
   [[nodiscard]] bool at_end() const noexcept { return leaf_ == leaves_.size(); }
   [[nodiscard]] std::size_t total_bytes() const noexcept { return total_bytes_; }
   [[nodiscard]] bool has_direct() const noexcept { return has_direct_; }
-  [[nodiscard]] bool next_is_direct() const noexcept;  // not at the end
-  [[nodiscard]] Part next();
+  [[nodiscard]] bool has_staged() const noexcept { return has_staged_; }
+  [[nodiscard]] bool next_is_direct() const noexcept { return is_direct(leaves_[leaf_]); }
+  [[nodiscard]] Part next();  // not at the end
 
  private:
+  [[nodiscard]] bool is_direct(const Leaf& leaf) const noexcept;
   [[nodiscard]] Part next_direct();
   [[nodiscard]] Part next_staged();
   [[nodiscard]] std::size_t place_in_slot(const Part& part, cu::DevicePtr device,
@@ -78,6 +80,7 @@ class Parts {
   std::size_t slot_bytes_;
   std::size_t total_bytes_ = 0;
   bool has_direct_ = false;
+  bool has_staged_ = false;
   std::size_t leaf_ = 0;    // where the next part begins
   std::int64_t first_ = 0;  // in that leaf, in elements
 };

@@ -45,7 +45,7 @@ bool Transfer::is_done() {
 void Transfer::wait(cu::Stream stream) {
   require_own_process();
   std::unique_lock lock(mutex_);
-  changed_.wait(lock, [this] { return submitted_ || failure_; });
+  changed_.wait(lock, [this] { return failure_ || done_ || (submitted_ && !drains_); });
   throw_if_failed(lock);
   if (done_) return;
   const DriverScope scope(device_);
@@ -135,10 +135,11 @@ void Transfer::part_ends() noexcept {
   finish_if_complete();
 }
 
-void Transfer::all_submitted(std::shared_ptr<Event> last, bool reads_late) noexcept {
+void Transfer::all_submitted(std::shared_ptr<Event> last, bool reads_late, bool drains) noexcept {
   const std::lock_guard lock(mutex_);
   last_ = std::move(last);
   reads_late_ = reads_late;
+  drains_ = drains;
   submitted_ = true;
   finish_if_complete();
   changed_.notify_all();

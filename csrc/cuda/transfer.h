@@ -38,8 +38,9 @@ class Transfer {
   [[nodiscard]] bool is_done();
 
   // Makes the work that is submitted to `stream` from now on wait for the copy. Waits itself until
-  // the last part has been submitted: for work on a stream only where the transfer was ordered
-  // after it. Throws how the transfer ended, when it ended badly.
+  // the last part has been submitted, and where threads write the destination, until they have:
+  // for work on a stream only where the transfer was ordered after it. Throws how the transfer
+  // ended, when it ended badly.
   void wait(cu::Stream stream);
 
   // Waits until the transfer is done; false when it is not by then. Throws how it ended badly.
@@ -61,8 +62,8 @@ class Transfer {
   void part_begins() noexcept;
   void part_ends() noexcept;
   // `last` is what the last part recorded; null where none was submitted. `reads_late`: page-locked
-  // sources are read by the copies themselves.
-  void all_submitted(std::shared_ptr<Event> last, bool reads_late) noexcept;
+  // sources are read by the copies themselves. `drains`: destinations are written after the copies.
+  void all_submitted(std::shared_ptr<Event> last, bool reads_late, bool drains) noexcept;
 
  private:
   void finish_if_complete() noexcept;
@@ -77,6 +78,7 @@ class Transfer {
   int parts_ = 0;  // submitted and not ended
   bool submitted_ = false;
   bool reads_late_ = false;
+  bool drains_ = false;
   bool watched_ = true;  // by a lane; otherwise `last_` alone knows
   bool done_ = false;
 };

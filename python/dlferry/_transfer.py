@@ -36,8 +36,9 @@ class Transfer:
     def wait(self, stream: Any = None) -> None:
         """Make a CUDA stream wait for the copies; work submitted to it later sees the values.
 
-        The host waits only until the last copy has been submitted: for work on a stream only where
-        the copies read, or overwrite, what that produces.
+        The host waits only until the last copy has been submitted, or until ordinary memory of its
+        own has been written: for work on a stream only where the copies read, or overwrite, what
+        that produces.
 
         Args:
             stream: A `torch.cuda.Stream`, an object with ``__cuda_stream__``, or a handle; by
