@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import threading
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import torch
 from sim_torch import SimDoor, block_of, read
 
 import dlferry
-from dlferry import _producer
+from dlferry import _producer, _torch_cuda
 
 pytestmark = pytest.mark.native
 
@@ -91,6 +92,24 @@ def test_an_iteration_that_is_dropped_leaves_nothing_on_the_device(gpu: SimDoor)
             break
     with dlferry.prefetch(source(), "cuda") as items:
         next(iter(items))
+
+
+def test_a_graph_is_captured_meanwhile(gpu: SimDoor, monkeypatch: pytest.MonkeyPatch) -> None:
+    exchange = ctypes.CDLL(str(gpu.sim.path)).cuThreadExchangeStreamCaptureMode
+    empty, modes = gpu.empty, []
+
+    def allocate(*wanted: Any) -> torch.Tensor:
+        mode = ctypes.c_uint(2)
+        assert exchange(ctypes.byref(mode)) == 0
+        modes.append(mode.value)
+        assert exchange(ctypes.byref(mode)) == 0
+        return empty(*wanted)
+
+    monkeypatch.setattr(_torch_cuda, "empty", allocate)
+    assert len(list(dlferry.prefetch([np.ones(LARGE), np.ones(SMALL)], "cuda"))) == 2
+    assert modes == [2, 2]  # relaxed, as is what torch does to allocate
+    dlferry.to_device(np.ones(SMALL), "cuda")
+    assert modes == [2, 2, 0]  # a thread of the user's is as it was
 
 
 def test_an_error_of_the_driver_ends_the_iteration(gpu: SimDoor) -> None:

@@ -197,6 +197,12 @@ void require_driver() {
   (void)cuda::driver();
 }
 
+// For the life of the thread.
+void relax_captures() {
+  cu::CaptureMode mode = cu::kCaptureRelaxed;
+  cuda::call<&cuda::Driver::cuThreadExchangeStreamCaptureMode>(&mode);
+}
+
 // (version, reason): of CUDA, as the driver has it, or why there is none; (None, None) before
 // anybody asked for the driver, unless `load`.
 py::tuple driver_state(bool load) {
@@ -247,6 +253,8 @@ void bind_driver(py::module_& module) {
              py::arg("driver_unavailable"), py::arg("cancelled"),
              "Give the core the exceptions for what fails on the way to the GPU.");
   module.def("require_driver", &require_driver, "Open the driver, or say what is missing.");
+  module.def("relax_captures", &relax_captures,
+             "From now on, nothing that this thread calls invalidates the captures of others.");
   module.def("driver_state", &driver_state, py::arg("load"), py::pos_only(),
              "(version, None), (None, why there is none), or (None, None): not asked for yet.");
   module.def("set_driver_library", &cuda::set_driver_library, py::arg("path"), py::pos_only(),

@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from dlferry import _torch, _transfer
+from dlferry import _driver, _torch, _transfer
+from dlferry._native import core
 from dlferry._producer import CLOSE_SECONDS, Failure, Producer
 
 if TYPE_CHECKING:
@@ -114,6 +115,8 @@ class Prefetcher:
         target = _torch.device(device)
 
         def start(item: Any) -> Transfer:
+            if target.type == "cuda" and _driver.serves():
+                core.relax_captures()  # torch's allocator calls CUDA too, on this thread of ours
             return _transfer.transfer(item, target, dtype=dtype, pack=pack)
 
         self._iterable = iterable
