@@ -23,9 +23,16 @@ PyObject* first_array_on(const Torch& torch, PyObject* tensor) {
 }
 
 PyObject* first_array_on(const Torch& torch, PyObject* tensor, Ref storage) {
-  PyObject* array = PyObject_CallOneArg(torch.numpy, tensor);
-  if (array != nullptr) rebase(array, std::move(storage));
-  return array;
+  Ref array = Ref::steal(PyObject_CallOneArg(torch.numpy, tensor));
+  if (!array) return nullptr;
+  auto* made = reinterpret_cast<PyArrayObject*>(array.get());
+  if (PyArray_CHKFLAGS(made, NPY_ARRAY_OWNDATA) && PyArray_SIZE(made) > 0) {
+    // Memory that NumPy made up: torch gave it a null pointer, as for a functional tensor.
+    PyErr_SetString(PyExc_BufferError, "the tensor has no memory of its own");
+    return nullptr;
+  }
+  rebase(array.get(), std::move(storage));
+  return array.release();
 }
 
 PyObject* array_on(const View& view, Ref storage) {

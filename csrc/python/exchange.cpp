@@ -127,6 +127,12 @@ std::optional<std::byte*> data_of(const Torch& torch, PyObject* tensor) {
   return static_cast<std::byte*>(data);
 }
 
+void set_not_ordinary() {
+  PyErr_SetString(PyExc_BufferError,
+                  "torch does not make ordinary tensors at present (a fake tensor or functional "
+                  "mode is active), so nothing can be copied into one; leave the mode first");
+}
+
 }  // namespace
 
 Ref empty_strided(const Torch& torch, const View& like, const std::int64_t* strides,
@@ -145,9 +151,7 @@ Ref empty_strided(const Torch& torch, const View& like, const std::int64_t* stri
   Ref tensor = Ref::steal(PyObject_Vectorcall(torch.empty_strided, args + 1,
                                               2 | PY_VECTORCALL_ARGUMENTS_OFFSET, keywords));
   if (tensor && Py_TYPE(tensor.get()) != torch.tensor) {
-    PyErr_SetString(PyExc_BufferError,
-                    "torch does not make ordinary tensors at present (a fake tensor or functional "
-                    "mode is active), so nothing can be copied into one; leave the mode first");
+    set_not_ordinary();
     return {};
   }
   return tensor;
@@ -204,7 +208,12 @@ PyObject* copy(const Torch& torch, Source& source, DType dtype) {
   Ref tensor = empty_strided(torch, source.view, strides.data(), dtype, /*on_cpu=*/true);
   if (!tensor) return nullptr;
   const auto data = data_of(torch, tensor.get());
-  if (!data || !source.owner.claim()) return nullptr;
+  if (!data) return nullptr;
+  if (*data == nullptr && element_count(source.view) > 0) {  // of a functional tensor
+    set_not_ordinary();
+    return nullptr;
+  }
+  if (!source.owner.claim()) return nullptr;
   copy_elements(*data, strides.data(), dtype, source.view);
   return tensor.release();
 }

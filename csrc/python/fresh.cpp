@@ -1,5 +1,7 @@
 #include "python/fresh.h"
 
+#include <algorithm>
+
 #include "python/exchange.h"
 
 namespace dlferry::python {
@@ -40,16 +42,23 @@ bool nobody_interferes(const Torch& torch) {
   return none;
 }
 
-// An empty CPU tensor of the dtype, made once; null where that cannot be now.
+// Whether there is memory, where there must be some: a functional tensor has none.
+bool has_memory(const Fresh& fresh, const Shape& shape) noexcept {
+  const std::int64_t* lengths = shape.lengths.data();
+  return fresh.data != nullptr || std::count(lengths, lengths + shape.ndim, 0) > 0;
+}
+
+// A CPU tensor of the dtype with one element, made once; null where that cannot be now.
 PyObject* example_of(const Torch& torch, DType dtype) {
   static std::array<PyObject*, kDTypeCount> examples{};
   PyObject*& example = examples[static_cast<std::size_t>(dtype)];
   if (example != nullptr) return example;
-  const std::int64_t length = 0, stride = 1;
+  const std::int64_t length = 1, stride = 1;
   const View like{nullptr, &length, nullptr, 1, dtype, false, {}};
   Fresh fresh;
   fresh.tensor = empty_strided(torch, like, &stride, dtype, /*on_cpu=*/true);
-  if (fresh.tensor && look_or_ask(torch, fresh)) example = fresh.tensor.release();
+  const bool plain = fresh.tensor && look_or_ask(torch, fresh) && fresh.data != nullptr;
+  if (plain) example = fresh.tensor.release();
   PyErr_Clear();
   return example;
 }
@@ -93,7 +102,7 @@ Fresh allocate(const Torch& torch, const Shape& shape, std::optional<DType> dtyp
   if (!fresh.tensor && PyErr_Occurred() == nullptr) {
     fresh.tensor = contiguous(torch, shape, dtype, on_cpu);
   }
-  if (fresh.tensor && look_or_ask(torch, fresh)) return fresh;
+  if (fresh.tensor && look_or_ask(torch, fresh) && has_memory(fresh, shape)) return fresh;
   PyErr_Clear();
   return {};
 }

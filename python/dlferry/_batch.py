@@ -64,6 +64,8 @@ def _by_numpy(batch: Sequence[Any], out: torch.Tensor | None) -> torch.Tensor | 
     if out is None:
         dtype = _torch.dtypes()[first.dtype.name]
         out = torch.empty((len(batch), *first.shape), dtype=dtype, device="cpu")
+        if not _torch.is_readable(out):  # under a mode of torch's, which makes other tensors
+            return None
     np.stack(batch, out=out.numpy())
     return out
 

@@ -89,6 +89,44 @@ def test_functorch_tensors_go_through_torch_or_are_refused(convert: Any) -> None
     assert torch.equal(out, want * 2)
 
 
+# --- functionalize, whose tensors are of no class of their own ---
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: dlferry.asarray([1.0, 2.0, 3.0]),
+        lambda: dlferry.asarray((1, 2, 3), dtype=torch.uint8),
+        lambda: dlferry.asarray([np.array([1.0, 2.0]), np.array([3.0, 4.0])])[0, 0],
+        lambda: dlferry.asarray(2.5),
+        lambda: dlferry.asarray(np.arange(3.0)),
+        lambda: dlferry.asarray(np.arange(3.0)[::-1]),
+        lambda: dlferry.asarray(np.arange(3), dtype=torch.float32),
+        lambda: dlferry.stack([np.ones(3), np.zeros(3)]),
+        lambda: dlferry.collate([np.ones(3), np.zeros(3)]),
+        lambda: dlferry.collate([1, 2, 3]),
+    ],
+)
+def test_what_is_made_inside_functionalize_has_its_elements(make: Any) -> None:
+    want = make()
+    try:
+        made = torch.func.functionalize(lambda t: t + make())(torch.zeros(()))
+    except BufferError:  # no memory to copy into
+        return
+    assert torch.equal(made, want)
+    assert torch.equal(make(), want)  # and nothing of it stays
+
+
+@pytest.mark.parametrize("request_", [{}, {"copy": False}, {"copy": True}])
+def test_functional_tensors_have_no_memory_to_hand_out(request_: dict[str, Any]) -> None:
+    def export(t: torch.Tensor) -> torch.Tensor:
+        with pytest.raises(dlferry.UnsupportedInput):
+            dlferry.to_numpy(t, **request_)
+        return t
+
+    torch.func.functionalize(export)(torch.arange(3.0))
+
+
 # --- FakeTensor ---
 
 
