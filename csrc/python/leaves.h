@@ -33,6 +33,10 @@ class Leaves {
   // Whether the core casts every leaf to it.
   [[nodiscard]] bool cast_to(DType dtype) const noexcept;
 
+  // Looks at the tensors again, where code of other leaves may have moved their memory since. False
+  // with a Python error set when one is no longer what it was. For the last moment before a fill.
+  [[nodiscard]] bool look_again();
+
   // Writes all leaves to memory of their shape. `fresh` memory has just been allocated. Releases
   // the GIL while copying much. False without an error for a number outside the dtype, when some
   // leaves have been written; always true without numbers.
@@ -51,7 +55,10 @@ class Leaves {
     };
     std::size_t first;        // of its elements in the result, counted in order
     std::size_t strides = 0;  // of an array: where they begin in `strides_`
-    alignas(16) std::byte scalar[16];
+    union {
+      alignas(16) std::byte scalar[16];
+      PyObject* tensor = nullptr;  // that an array's memory belongs to, kept by `held_`
+    };
   };
   [[nodiscard]] bool scan_item(PyObject* object, int axis);
   [[nodiscard]] bool scan_items(PyObject* sequence, int axis);
@@ -78,6 +85,7 @@ class Leaves {
   bool has_shape_ = false;  // set by the first leaf, or the first empty list
   bool has_numbers_ = false;
   bool has_arrays_ = false;
+  bool ran_code_ = false;    // of a leaf
   std::uint32_t kinds_ = 0;  // one bit for each DType
   std::size_t count_ = 0;    // of elements so far
   std::optional<DType> default_dtype_;

@@ -129,11 +129,11 @@ View contiguous(const Shape& shape, std::byte* data, DType dtype, std::int64_t* 
   return {data, shape.lengths.data(), strides, shape.ndim, dtype, false, {}};
 }
 
-PyObject* fill_new(const Torch& torch, const Leaves& leaves, bool on_cpu) {
+PyObject* fill_new(const Torch& torch, Leaves& leaves, bool on_cpu) {
   const auto dtype = leaves.dtype();
   if (!dtype || !leaves.cast_to(*dtype)) return nullptr;
   Fresh fresh = allocate(torch, leaves.shape(), dtype, on_cpu);
-  if (!fresh.tensor) return nullptr;
+  if (!fresh.tensor || !leaves.look_again()) return nullptr;
   std::array<std::int64_t, kMaxDims> strides;
   const View out = contiguous(leaves.shape(), fresh.data, *dtype, strides.data());
   return leaves.fill(out, /*fresh=*/true) ? fresh.tensor.release() : nullptr;
@@ -148,11 +148,12 @@ bool can_cast(DType from, DType to) noexcept {
   return kind(from) <= kind(to);
 }
 
-PyObject* fill_into(const Torch& torch, const Leaves& leaves, const SequenceRequest& request,
+PyObject* fill_into(const Torch& torch, Leaves& leaves, const SequenceRequest& request,
                     PyObject* out) {
   TensorView seen;
   const auto dtype = leaves.dtype();
-  if (!dtype || leaves.has_numbers() || !look_plain(torch, out, seen)) return nullptr;
+  if (!dtype || leaves.has_numbers() || !leaves.look_again()) return nullptr;
+  if (!look_plain(torch, out, seen)) return nullptr;
   const View& view = seen.view;
   const bool agrees =
       request.dtype == Py_None ? can_cast(*dtype, view.dtype) : *dtype == view.dtype;

@@ -118,6 +118,7 @@ bool Leaves::scan_items(PyObject* sequence, int axis) {
 // at, so that no one is asked twice.
 bool Leaves::scan_other(PyObject* object, int axis) {
   if (torch_.table == nullptr) return false;
+  ran_code_ = true;
   PyObject* args[] = {nullptr, object, asked_};
   Ref tensor = Ref::steal(
       PyObject_Vectorcall(installed().leaf, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, nullptr));
@@ -131,7 +132,30 @@ bool Leaves::add_tensor(PyObject* tensor, int axis) {
   TensorView seen;
   if (!plain_tensors_) plain_tensors_ = !may_have_tangents(torch_);
   if (!*plain_tensors_ || !look_plain(torch_, tensor, seen)) return false;
-  return add_array(seen.view, axis);
+  if (!add_array(seen.view, axis)) return false;
+  leaves_.back().tensor = tensor;
+  return true;
+}
+
+bool Leaves::look_again() {
+  if (!ran_code_) return true;
+  for (Leaf& leaf : leaves_) {
+    if (leaf.kind != Leaf::Kind::kArray || leaf.tensor == nullptr) continue;
+    TensorView seen;
+    const std::int64_t* lengths = shape_.lengths.data() + leaf.axis;
+    const int ndim = shape_.ndim - leaf.axis;
+    if (!look_plain(torch_, leaf.tensor, seen) || seen.view.dtype != leaf.dtype ||
+        seen.view.ndim != ndim || !std::equal(lengths, lengths + ndim, seen.view.shape)) {
+      PyErr_SetString(PyExc_ValueError,
+                      "an array of the sequence was changed while the others were converted; "
+                      "convert them one by one first");
+      return false;
+    }
+    leaf.data = seen.view.data;
+    std::copy_n(seen.view.strides, ndim,
+                strides_.begin() + static_cast<std::ptrdiff_t>(leaf.strides));
+  }
+  return true;
 }
 
 bool Leaves::add_array(const View& view, int axis) {

@@ -7,6 +7,7 @@ torch does not promote, follow NumPy.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
@@ -97,7 +98,15 @@ def joined(leaves: Leaves, shape: Shape, dtype: torch.dtype, device: torch.devic
     Raises:
         OverflowError: A Python number is outside the dtype.
         TypeError: A Python number is complex, and the dtype is not.
+        ValueError: An array has changed since the scan.
     """
+    tensors = leaves.tensors() if leaves.has_tensors else []
+    numbers = len(leaves.values) - len(tensors)
+    if tensors and numbers + sum(tensor.numel() for tensor in tensors) != math.prod(shape):
+        raise ValueError(
+            "an array of the sequence was changed while the others were converted; convert them "
+            "one by one first"
+        )
     if leaves.needs_torch or device.type != "cpu":
         return _stacked(leaves, shape, dtype, device)
     if leaves.has_tensors:
