@@ -74,7 +74,8 @@ def for_tensor(tensor: torch.Tensor, request: Request, found: Found | None = Non
     decision = Decision(*core.decide(int(facts), request.copy, request.readonly))
     subject = Subject(
         described(tensor if found is None else found.origin), tensor.dtype, str(tensor.device),
-        tuple(tensor.shape), () if found is None else found.source.strides,
+        () if tensor.is_nested else tuple(tensor.shape),
+        () if found is None else found.source.strides,
         wanted_dtype=dtype, wanted_device=str(device),
     )  # fmt: skip
     return Outcome(decision, subject, dtype, device)

@@ -56,8 +56,23 @@ class Found(NamedTuple):
     """What the source does not know of itself, as bits of `Fact`."""
 
 
+def check_dtype(dtype: torch.dtype | None) -> None:
+    """Raise `UnsupportedInput` for a dtype that only torch's own tensors have."""
+    if dtype is not None and _torch.dtype_name(dtype) not in _torch.dtypes():
+        raise UnsupportedInput(
+            f"nothing but a tensor is converted to {dtype}, whose elements are quantized or "
+            "packed; pass another dtype=, and convert the tensor with torch"
+        )
+
+
 def ingested(obj: object, request: Request, *, dlpack_only: bool = False) -> Found | None:
-    """The memory of an array-like; None for numbers and sequences."""
+    """The memory of an array-like; None for numbers and sequences.
+
+    Raises:
+        UnsupportedInput: Its elements, or those that are asked for, are not to be had.
+        BufferError: It is malformed.
+    """
+    check_dtype(request.dtype)
     if isinstance(obj, core.Source):  # exported before, by the fast path that calls this one
         return Found(obj, obj.origin)
     array = obj

@@ -99,6 +99,7 @@ def joined(leaves: Leaves, shape: Shape, dtype: torch.dtype, device: torch.devic
         OverflowError: A Python number is outside the dtype.
         TypeError: A Python number is complex, and the dtype is not.
         ValueError: An array has changed since the scan.
+        UnsupportedInput: An array has no elements.
     """
     tensors = leaves.tensors() if leaves.has_tensors else []
     numbers = len(leaves.values) - len(tensors)
@@ -107,6 +108,8 @@ def joined(leaves: Leaves, shape: Shape, dtype: torch.dtype, device: torch.devic
             "an array of the sequence was changed while the others were converted; convert them "
             "one by one first"
         )
+    if device.type != "meta" and any(tensor.is_meta for tensor in tensors):
+        raise UnsupportedInput("a meta tensor has no elements; pass one that has memory")
     if leaves.needs_torch or device.type != "cpu":
         return _stacked(leaves, shape, dtype, device)
     if leaves.has_tensors:
@@ -122,6 +125,11 @@ def _scan(obj: object, place: str, depth: int, leaves: Leaves) -> Shape:
         return ()
     tensor = None if isinstance(obj, (list, tuple, range)) else leaves.as_tensor(obj)
     if tensor is not None:
+        if not _torch.is_dense(tensor):
+            raise UnsupportedInput(
+                f"{place} is a {_torch.kind(tensor)} tensor; pass a dense one, as from "
+                "tensor.to_dense(), tensor.dequantize() or tensor.unbind()"
+            )
         leaves.values.append(tensor)
         leaves.kinds.add(tensor.dtype)
         leaves.has_tensors = True
@@ -167,12 +175,20 @@ def promoted(kinds: Iterable[torch.dtype]) -> torch.dtype:
 
 
 def promote(a: torch.dtype, b: torch.dtype) -> torch.dtype:
-    """The dtype that holds both: torch's answer, or NumPy's where torch has none."""
+    """The dtype that holds both: torch's answer, or NumPy's where torch has none.
+
+    Raises:
+        UnsupportedInput: Neither has one, as for float8 beside anything else.
+    """
     try:
         return torch.promote_types(a, b)
     except RuntimeError:
-        names = _torch.dtype_name(a), _torch.dtype_name(b)
-        return _torch.dtypes()[np.result_type(*names).name]
+        names = {_torch.dtype_name(a), _torch.dtype_name(b)}
+        if names <= NUMPY_NAMES:
+            return _torch.dtypes()[np.result_type(*names).name]
+        raise UnsupportedInput(
+            f"torch promotes {a} and {b} to no common dtype; pass the dtype= of the result"
+        ) from None
 
 
 def _filled(leaves: Leaves, shape: Shape, dtype: torch.dtype) -> torch.Tensor:

@@ -8,7 +8,7 @@ import numpy as np
 
 from dlferry import _convert, _move, _sequence, _torch
 from dlferry._errors import UnsupportedInput
-from dlferry._ingest import Request, checked_request, described
+from dlferry._ingest import Request, check_dtype, checked_request, described
 from dlferry._torch import torch
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ def stack(
         torch.Size([8, 3, 32, 32])
     """
     request = checked_request(dtype, device, None, "copy")
+    check_dtype(dtype)
     if out is not None:
         _check_out(out, request)
     items = _items(arrays)

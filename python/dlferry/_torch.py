@@ -235,10 +235,17 @@ def is_readable(tensor: torch.Tensor) -> bool:
     return type(tensor).__torch_dispatch__ is torch.Tensor.__torch_dispatch__
 
 
+def is_dense(tensor: torch.Tensor) -> bool:
+    """Whether the tensor is a block of plain elements: not sparse, quantized or nested."""
+    return tensor.layout == torch.strided and not (tensor.is_quantized or tensor.is_nested)
+
+
 def kind(tensor: torch.Tensor) -> str:
     """What sort of tensor this is, for an error: ``"sparse_coo"``, ``"quantized"``, ``"meta"``."""
     if tensor.is_quantized:
         return "quantized"
+    if tensor.is_nested:
+        return "nested"
     if tensor.is_meta:
         return "meta"
     return str(tensor.layout).removeprefix("torch.")
