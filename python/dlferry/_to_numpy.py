@@ -64,8 +64,12 @@ def to_numpy(
         return _from_array(x, wanted, copy)
     if _torch.is_tensor(x):
         return from_tensor(x, wanted, copy)
+    is_sequence = _sequence.is_sequence(x)
+    tensor = _convert.asarray(x, device="cpu" if is_sequence else None, copy=copy)
+    if is_sequence and wanted is not None and wanted != _own_dtype(tensor.dtype, wanted):
+        return from_tensor(tensor, wanted, True)  # the copy of numbers that the caller asked for
     # What `asarray` copied is not copied again.
-    return from_tensor(_convert.asarray(x, copy=copy), wanted, None if copy else copy)
+    return from_tensor(tensor, wanted, None if copy else copy)
 
 
 def _written(x: object, out: Array) -> Array:
@@ -77,13 +81,14 @@ def _written(x: object, out: Array) -> Array:
         tensor = x.detach()
     else:
         source = None
-        tensor = _convert.asarray(x, readonly="share")
+        device = "cpu" if _sequence.is_sequence(x) else None
+        tensor = _convert.asarray(x, device=device, readonly="share")
     if out.shape != tuple(tensor.shape):
         raise ValueError(f"out has shape {out.shape}, and the input has {tuple(tensor.shape)}")
     if source is not None and source.dtype is not None and not source.facts:
         _move.read_into(core.share(source), tensor)
     else:  # a layout or dtype that no tensor can have
-        np.copyto(out, from_tensor(tensor, None, True), casting="unsafe")
+        np.copyto(out, _astype(_readable(tensor), out.dtype))
     return out
 
 
@@ -99,13 +104,23 @@ def _check_out(out: object, wanted: np.dtype[Any] | None, copy: bool | None) -> 
 
 
 def _from_array(array: Array, wanted: np.dtype[Any] | None, copy: bool | None) -> Array:
-    differs = wanted is not None and wanted != array.dtype
-    if copy is False and differs:
-        raise refusal(
-            Fact.DTYPE,
-            Subject("an ndarray", array.dtype, "cpu", wanted_dtype=wanted),
-        )
-    return array.astype(wanted or array.dtype, copy=True) if differs or copy else array
+    dtype = array.dtype if wanted is None else wanted
+    decision = Decision(*core.decide(int(Fact.DTYPE * (dtype != array.dtype)), copy, "share"))
+    subject = Subject("an ndarray", array.dtype, "cpu", wanted_dtype=dtype)
+    if decision.action == "refuse":
+        raise refusal(decision.reasons, subject)
+    _guard.check(decision, subject, array.size * dtype.itemsize)
+    if decision.action == "share":
+        return array
+    return array.astype(dtype) if dtype == array.dtype else _astype(array, dtype)
+
+
+def _astype(array: Array, dtype: np.dtype[Any]) -> Array:
+    """The array in another dtype, cast by NumPy as torch casts: in silence, and by real parts."""
+    if array.dtype.kind == "c" and (dtype.kind in "iufmM" or not _sources.is_numpys_own(dtype)):
+        array = array.real
+    with np.errstate(all="ignore"):
+        return array.astype(dtype, copy=False)
 
 
 def numpy_dtype(dtype: Any) -> np.dtype[Any]:
@@ -173,9 +188,16 @@ def _cast(host: torch.Tensor, own: np.dtype[Any] | None, dtype: Any) -> Array:
     if target is not None:
         array = _array(_torch.converted(host, host.device, target), dtype.newbyteorder("="))
     else:
-        widest = torch.complex128 if host.is_complex() else torch.float64
-        array = _array(_torch.converted(host, host.device, widest), None)
-    return array.astype(dtype, copy=False)
+        array = _readable(host)
+    return _astype(array, dtype)
+
+
+def _readable(tensor: torch.Tensor) -> Array:
+    """An array with the elements, to be read by NumPy: of a dtype of its own, and as they are."""
+    if _torch.dtype_name(tensor.dtype) not in _sequence.NUMPY_NAMES:
+        widest = torch.complex128 if tensor.is_complex() else torch.float64
+        tensor = _torch.converted(tensor, tensor.device, widest)
+    return from_tensor(tensor, None, True)
 
 
 def _array(host: torch.Tensor, dtype: np.dtype[Any] | None) -> Array:
