@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import contextvars
+import inspect
 import logging
 import sys
+from collections.abc import Callable
 from contextlib import ContextDecorator
 from types import TracebackType
-from typing import Literal
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from dlferry._native import core
 from dlferry._policy import Decision, Subject, causes, refusal
 
+Function = TypeVar("Function", bound=Callable[..., Any])
 Mode = Literal["allow", "log", "error"]
 MODES = ("allow", "log", "error")
 
-_current: contextvars.ContextVar[copy_guard | None] = contextvars.ContextVar(
+
+class _InForce(NamedTuple):
+    """A guard, and what it gives way to; kept with the context, since threads share guards."""
+
+    guard: copy_guard
+    outer: _InForce | None
+
+
+_current: contextvars.ContextVar[_InForce | None] = contextvars.ContextVar(
     "dlferry.copy_guard", default=None
 )
 
@@ -35,6 +46,7 @@ class copy_guard(ContextDecorator):  # noqa: N801  # used as a function, as torc
 
     Raises:
         ValueError: Another `mode`, or a negative `min_bytes`.
+        TypeError: It decorates a generator or coroutine function.
 
     Example:
         >>> import numpy as np, dlferry
@@ -49,14 +61,23 @@ class copy_guard(ContextDecorator):  # noqa: N801  # used as a function, as torc
             raise ValueError(f"min_bytes must not be negative, and is {min_bytes}")
         self.mode = mode
         self.min_bytes = min_bytes
-        self._tokens: list[contextvars.Token[copy_guard | None]] = []
 
     def _recreate_cm(self) -> copy_guard:
         return copy_guard(self.mode, min_bytes=self.min_bytes)
 
+    def __call__(self, func: Function) -> Function:
+        """Guard every call of a function."""
+        is_later = inspect.isgeneratorfunction(func) or inspect.isasyncgenfunction(func)
+        if is_later or inspect.iscoroutinefunction(func):
+            raise TypeError(
+                "copy_guard cannot decorate a generator or coroutine function, whose body runs "
+                "when the call is over; use `with copy_guard(...)` inside it"
+            )
+        return super().__call__(func)
+
     def __enter__(self) -> copy_guard:  # noqa: PYI034  # Self needs Python 3.11
         """Take effect."""
-        self._tokens.append(_current.set(self))
+        _current.set(_InForce(self, _current.get()))
         core.watch_copies(1)
         return self
 
@@ -68,7 +89,9 @@ class copy_guard(ContextDecorator):  # noqa: N801  # used as a function, as torc
     ) -> None:
         """Give way to the guard outside."""
         core.watch_copies(-1)
-        _current.reset(self._tokens.pop())
+        current = _current.get()
+        if current is not None and current.guard is self:
+            _current.set(current.outer)
 
 
 def check(decision: Decision, subject: Subject, nbytes: int) -> None:
@@ -82,8 +105,11 @@ def check(decision: Decision, subject: Subject, nbytes: int) -> None:
     Raises:
         CopyRequired: The current guard forbids it.
     """
-    guard = _current.get()
-    if guard is None or not decision.implicit or guard.mode == "allow" or nbytes < guard.min_bytes:
+    current = _current.get()
+    if current is None or not decision.implicit:
+        return
+    guard = current.guard
+    if guard.mode == "allow" or nbytes < guard.min_bytes:
         return
     if guard.mode == "error":
         raise refusal(decision.reasons, subject)

@@ -138,6 +138,54 @@ def test_tasks_are_guarded_one_by_one() -> None:
     assert free.tolist() == A[::-1].tolist()
 
 
+def test_threads_may_share_a_guard() -> None:
+    guard = dlferry.copy_guard("error")
+    outside = threading.Barrier(2, timeout=10)
+    caught: list[str] = []
+
+    def use(first_out: bool) -> None:
+        try:
+            with guard:
+                outside.wait()
+                if not first_out:
+                    outside.wait()
+                with pytest.raises(dlferry.CopyRequired):
+                    dlferry.asarray(A[::-1])
+            if first_out:
+                outside.wait()
+            dlferry.asarray(A[::-1])  # no longer guarded
+        except Exception as error:  # noqa: BLE001
+            caught.append(repr(error))
+
+    threads = [threading.Thread(target=use, args=(first_out,)) for first_out in (True, False)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert caught == []
+
+
+def test_a_guard_may_be_used_within_itself() -> None:
+    guard = dlferry.copy_guard("error")
+    with guard:
+        with guard:
+            pass
+        with pytest.raises(dlferry.CopyRequired):
+            dlferry.asarray(A[::-1])
+    dlferry.asarray(A[::-1])
+
+
+def test_it_does_not_decorate_what_runs_later() -> None:
+    async def coroutine() -> None: ...
+
+    async def generator() -> Any:
+        yield 1
+
+    for function in (coroutine, generator, lambda: (yield)):
+        with pytest.raises(TypeError, match="inside it"):
+            dlferry.copy_guard("error")(function)
+
+
 def test_wrong_arguments() -> None:
     with pytest.raises(ValueError, match="mode"):
         dlferry.copy_guard("perhaps")  # type: ignore[arg-type]
