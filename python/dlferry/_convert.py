@@ -114,6 +114,11 @@ def from_dlpack(
     if _torch.is_tensor(x):
         return from_exported_tensor(x, request)
     found = ingested(x, request, dlpack_only=True)
+    if found is None and hasattr(type(x), "__dlpack__"):
+        raise BufferError(
+            f"{described(x)} declined to export its memory through DLPack; use asarray, which "
+            "tries other protocols, or a copy of it"
+        )
     if found is None:
         raise UnsupportedInput(
             f"{described(x)} has no __dlpack__; pass an array library's array, or use asarray"

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dlferry import _guard, _sequence, _sources, _torch
+from dlferry import _guard, _numbers, _sequence, _sources, _torch
 from dlferry._errors import UnsupportedInput
 from dlferry._ingest import Found, Request, described, ingested
 from dlferry._native import core
@@ -86,12 +86,15 @@ def for_sequence(obj: object, request: Request) -> Outcome:
 
     Raises:
         UnsupportedInput: `obj` is neither.
+        OverflowError, TypeError: A number is none of the dtype.
     """
     check_sequence(obj)
     leaves, shape = _sequence.scan(obj, lambda item: _outline(item, request))
     dtype = request.dtype or _sequence.promoted(leaves.kinds)
     device = request.device or _torch.default_device()
     decision = Decision(*core.decide(Fact.SEQUENCE, request.copy, request.readonly))
+    if decision.action == "copy":
+        _numbers.converted(leaves.numbers(), dtype)
     subject = Subject(described(obj), None, "cpu", shape, wanted_dtype=dtype)
     return Outcome(decision, subject, dtype, device)
 
@@ -108,6 +111,8 @@ def check_sequence(obj: object) -> None:
 def _outline(item: object, request: Request) -> torch.Tensor | None:
     """An array-like inside a sequence, as a tensor without memory: its shape and dtype."""
     if _torch.is_tensor(item):
+        if item.is_meta:
+            raise UnsupportedInput(_sequence.NO_ELEMENTS)
         return item
     found = ingested(item, request._replace(copy=None))
     if found is None:

@@ -70,7 +70,7 @@ def explain(
 
     Raises:
         UnsupportedInput: `asarray` would raise it too, as it would every other error but
-            `CopyRequired`.
+            `CopyRequired`. A sequence is looked through also where ``copy=False`` refuses it.
 
     Example:
         >>> import numpy as np, dlferry

@@ -29,20 +29,28 @@ def tensor_of(values: list[Number], shape: Shape, dtype: torch.dtype) -> torch.T
         OverflowError: A number is outside the dtype.
         TypeError: A number is complex, and the dtype is not.
     """
-    if not dtype.is_complex and any(isinstance(value, complex) for value in values):
-        raise TypeError(f"complex numbers do not convert to {dtype}; pass their real parts")
-    if dtype.is_floating_point or dtype.is_complex:
-        plain: list[Any] = [_as_float(value, dtype) for value in values]
-    elif dtype == torch.bool:
-        plain = [bool(value) for value in values]
-    else:
-        plain = _as_integers(values, dtype)
+    plain = converted(values, dtype)
     parts = dtype
     if dtype == torch.complex32:  # which torch warns about when it is asked for by name
         plain = [part for value in plain for part in (value.real, value.imag)]
         parts = torch.float16
     flat: torch.Tensor = torch.tensor(plain, dtype=parts, device="cpu")
     return flat.view(dtype).reshape(shape)
+
+
+def converted(values: list[Number], dtype: torch.dtype) -> list[Any]:
+    """The numbers as Python's own that torch takes for elements of a dtype.
+
+    Raises:
+        OverflowError, TypeError: As `tensor_of`.
+    """
+    if not dtype.is_complex and any(isinstance(value, complex) for value in values):
+        raise TypeError(f"complex numbers do not convert to {dtype}; pass their real parts")
+    if dtype.is_floating_point or dtype.is_complex:
+        return [_as_float(value, dtype) for value in values]
+    if dtype == torch.bool:
+        return [bool(value) for value in values]
+    return _as_integers(values, dtype)
 
 
 def _as_float(value: Number, dtype: torch.dtype) -> float | complex:

@@ -21,6 +21,7 @@ from dlferry._numbers import Number, Shape
 from dlferry._torch import torch
 
 MAX_DIMS = 64
+NO_ELEMENTS = "a meta tensor has no elements; pass one that has memory"
 NUMPY_NAMES = set(_torch.DTYPE_NAMES[:9]) | {
     "float16", "float32", "float64", "complex64", "complex128",
 }  # fmt: skip
@@ -40,6 +41,10 @@ class Leaves:
     def tensors(self) -> list[torch.Tensor]:
         """The leaves that are arrays."""
         return [value for value in self.values if _torch.is_tensor(value)]
+
+    def numbers(self) -> list[Number]:
+        """The other ones."""
+        return [value for value in self.values if isinstance(value, (int, float, complex))]
 
 
 def is_sequence(obj: object) -> bool:
@@ -109,7 +114,7 @@ def joined(leaves: Leaves, shape: Shape, dtype: torch.dtype, device: torch.devic
             "one by one first"
         )
     if device.type != "meta" and any(tensor.is_meta for tensor in tensors):
-        raise UnsupportedInput("a meta tensor has no elements; pass one that has memory")
+        raise UnsupportedInput(NO_ELEMENTS)
     if leaves.needs_torch or device.type != "cpu":
         return _stacked(leaves, shape, dtype, device)
     if leaves.has_tensors:

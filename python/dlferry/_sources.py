@@ -15,6 +15,9 @@ from dlferry._foreign import Foreign, Pieces, checked, exported
 from dlferry._foreign import plain_array as plain_array
 from dlferry._policy import Fact
 
+MOST_BASES = 100
+"""How far `is_mapped_file` looks: whoever has a `base` of another meaning may have it for ever."""
+
 
 def memory_of(obj: object, *, never_copy: bool, counts: bool) -> Foreign | None:
     """The memory of an object by the first protocol that it has and does not decline.
@@ -80,9 +83,11 @@ def is_numpys_own(dtype: np.dtype[Any]) -> bool:
 
 def is_mapped_file(obj: object) -> bool:
     """Whether memory is the pages of a mapped file, by the chain of bases that hold it."""
-    while obj is not None:
+    for _ in range(MOST_BASES):
         if isinstance(obj, mmap.mmap):
             return True
+        if obj is None:
+            break
         obj = obj.obj if isinstance(obj, memoryview) else getattr(obj, "base", None)
     return False
 

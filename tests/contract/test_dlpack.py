@@ -253,6 +253,8 @@ def test_a_failed_export_does_not_hand_over() -> None:
 def test_a_declined_export_with_no_other_protocol(convert: Any, error: Any) -> None:
     with pytest.raises((BufferError, dlferry.UnsupportedInput)):
         convert(Raising(error("declined")))
+    with pytest.raises(BufferError, match="declined to export"):
+        dlferry.from_dlpack(Raising(error("declined")))
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,14 @@ def test_what_cannot_be_converted_cannot_be_explained() -> None:
             dlferry.explain(obj)
     with pytest.raises(ValueError, match="ragged"):
         dlferry.explain([[1], [1, 2]])
+    with pytest.raises(OverflowError, match="outside torch.int64"):
+        dlferry.explain([2**63])
+    with pytest.raises(OverflowError, match="outside torch.uint8"):
+        dlferry.explain([np.ones(()), 300], dtype=torch.uint8)
+    with pytest.raises(TypeError, match="complex"):
+        dlferry.explain(1j, dtype=torch.float32)
+    with pytest.raises(dlferry.UnsupportedInput, match="no elements"):
+        dlferry.explain([torch.empty(2, device="meta")])
     with pytest.raises(ValueError, match="readonly"):
         dlferry.explain(A, readonly="perhaps")  # type: ignore[arg-type]
 

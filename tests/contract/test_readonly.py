@@ -186,3 +186,18 @@ def test_a_mapped_file_stays_mapped_while_a_tensor_needs_it(path: Path) -> None:
     t = dlferry.asarray(mapped(path, "r"), readonly="share")
     path.unlink()
     assert t.sum() == 66
+
+
+class Based(Producer):
+    """A read-only producer whose `base` is of another meaning, and never ends."""
+
+    @property
+    def base(self) -> Based:
+        return self
+
+
+@pytest.mark.parametrize("convert", [dlferry.asarray, dlferry.from_dlpack])
+def test_a_base_without_an_end(convert: Any) -> None:
+    export = Export()
+    export.managed.flags = 1
+    assert convert(Based(export)).tolist() == [[0, 1, 2], [3, 4, 5]]
