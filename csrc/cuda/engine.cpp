@@ -18,6 +18,9 @@ constexpr std::size_t kLanes = 2;
 // Page-locked memory needs no slot, so more of it is submitted at once without a thread's help.
 constexpr std::size_t kInlineDirectBytes = std::size_t{1} << 20;
 
+// Copying so much takes less time than handing it to a thread.
+constexpr std::size_t kLittleBytes = std::size_t{64} << 10;
+
 std::atomic<std::size_t> staging_bytes_wanted{std::size_t{32} << 20};
 
 std::size_t slots_of_a_lane() noexcept {
@@ -48,6 +51,12 @@ void find_pinned(std::vector<Leaf>& leaves) noexcept {
     const Extent extent = extent_of(*leaf.host);
     leaf.pinned = is_pinned(extent.begin, static_cast<std::size_t>(extent.end - extent.begin));
   }
+}
+
+std::size_t bytes_of(const std::vector<Leaf>& leaves) noexcept {
+  std::size_t bytes = 0;
+  for (const Leaf& leaf : leaves) bytes += leaf.bytes();
+  return bytes;
 }
 
 }  // namespace
@@ -115,14 +124,14 @@ const Lane& TransferEngine::lane(Direction direction) const noexcept {
 std::shared_ptr<Transfer> TransferEngine::start_inline(Request request) {
   const DriverScope scope(device_);
   refuse_capture(request.stream);
-  find_pinned(request.leaves);
+  // Page-locked sources would be read as late as the stream comes to it, and whoever wants them
+  // back would wait for all that is queued there: little is copied like pageable memory, and more
+  // goes by a lane. So do pageable destinations, which a thread has to write.
+  const bool to_host = request.direction == Direction::kToHost;
+  if (to_host || bytes_of(request.leaves) > kLittleBytes) find_pinned(request.leaves);
   Parts parts(std::move(request.leaves), request.packed, kInlineBytes);
   if (parts.at_end()) return Transfer::finished(device_);
-  // Page-locked sources would be read as late as the stream comes to it, and whoever wants them
-  // back would wait for all that is queued there. Pageable destinations are written by a lane.
-  const bool must_be_direct = request.direction == Direction::kToHost;
-  if (parts.next_is_direct() != must_be_direct) return nullptr;
-  if (must_be_direct && parts.total_bytes() > kInlineDirectBytes) return nullptr;
+  if (parts.next_is_direct() != to_host || parts.total_bytes() > kInlineDirectBytes) return nullptr;
   const Part part = parts.next();
   if (!parts.at_end()) return nullptr;
   InlineSlots::Slot* const slot = part.is_direct() ? nullptr : inline_slots_.take();

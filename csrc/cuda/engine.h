@@ -47,8 +47,8 @@ class TransferEngine {
   static constexpr std::size_t kInlineBytes = InlineSlots::kSlotBytes;
 
   // Copies on the calling thread and on `request.stream` itself, in its order: the quickest way for
-  // little. Null, with nothing done, when it cannot be taken: too large, from page-locked or to
-  // pageable memory, or all slots wait for work queued on streams.
+  // little. Null, with nothing done, when it cannot be taken: too large, much from page-locked or
+  // to pageable memory, or all slots wait for work queued on streams.
   [[nodiscard]] std::shared_ptr<Transfer> start_inline(Request request);
 
   // Hands the transfer to the lane of its direction and returns at once.

@@ -157,7 +157,7 @@ def from_exported_tensor(tensor: torch.Tensor, request: Request) -> torch.Tensor
         raise BufferError(
             "a tensor that requires grad is not exported through DLPack; pass tensor.detach()"
         )
-    if not _torch.is_dense(tensor) or tensor.is_meta:
+    if not _torch.is_strided(tensor) or tensor.is_meta:
         raise BufferError(
             f"DLPack has no tensors like this {_torch.kind(tensor)} one; pass a dense one, as from "
             "tensor.to_dense() or tensor.dequantize()"

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dlferry import _torch
+from dlferry import _torch, _torch_cuda
 from dlferry._errors import UnsupportedInput
 from dlferry._foreign import attribute
 from dlferry._policy import Fact
@@ -69,7 +69,7 @@ class CudaArray:
             "strides": strides,
             "data": (address, False),
         }
-        return _torch.on_cuda_memory(_Described(self.owner, interface), self.stream)
+        return _torch_cuda.on_cuda_memory(_Described(self.owner, interface), self.stream)
 
 
 class _Described:

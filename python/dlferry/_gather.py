@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dlferry import _torch
+from dlferry import _torch, _torch_cuda
 from dlferry._cuda_array import CudaArray
 from dlferry._foreign import Pieces
 from dlferry._ingest import Found
@@ -21,7 +21,7 @@ def on_device(found: Found) -> torch.Tensor:
     """
     if isinstance(found.source, CudaArray):
         return found.source.tensor()
-    return _torch.from_device_array(found.origin)
+    return _torch_cuda.from_device_array(found.origin)
 
 
 def on_host(source: Any) -> torch.Tensor:

@@ -130,7 +130,7 @@ def _scan(obj: object, place: str, depth: int, leaves: Leaves) -> Shape:
         return ()
     tensor = None if isinstance(obj, (list, tuple, range)) else leaves.as_tensor(obj)
     if tensor is not None:
-        if not _torch.is_dense(tensor):
+        if not _torch.is_strided(tensor):
             raise UnsupportedInput(
                 f"{place} is a {_torch.kind(tensor)} tensor; pass a dense one, as from "
                 "tensor.to_dense(), tensor.dequantize() or tensor.unbind()"

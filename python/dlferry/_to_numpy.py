@@ -209,7 +209,7 @@ def _array(host: torch.Tensor, dtype: np.dtype[Any] | None) -> Array:
 
 
 def _check_readable(tensor: torch.Tensor) -> None:
-    if not _torch.is_dense(tensor) or tensor.is_meta:
+    if not _torch.is_strided(tensor) or tensor.is_meta:
         raise UnsupportedInput(
             f"a {_torch.kind(tensor)} tensor has no elements that an array could show; pass a "
             "dense one, as from tensor.to_dense() or tensor.dequantize()"

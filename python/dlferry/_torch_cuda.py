@@ -133,6 +133,44 @@ def wait_event(device: int, stream: int, event: Any) -> None:
     _stream(device, stream).wait_event(event)
 
 
+def from_device_array(obj: object) -> torch.Tensor:
+    """A tensor on the memory of a DLPack object that lives on a CUDA device, by torch's importer.
+
+    Raises:
+        DriverUnavailable: torch cannot use CUDA.
+    """
+    _torch.require_cuda()
+    return torch.utils.dlpack.from_dlpack(obj)
+
+
+def on_cuda_memory(described: Any, stream: int | None) -> torch.Tensor:
+    """A tensor on the memory that a `__cuda_array_interface__` without a stream describes.
+
+    Args:
+        described: The object that has it; lives as long as the tensor.
+        stream: What the current stream is to wait for: a handle, or 1 or 2 as CUDA means them.
+
+    Raises:
+        DriverUnavailable: torch cannot use CUDA.
+        BufferError: The memory is on no CUDA device.
+    """
+    _torch.require_cuda()
+    interface = described.__cuda_array_interface__
+    current = torch.cuda.current_device()
+    if 0 in interface["shape"]:
+        return torch.as_tensor(described, device=torch.device("cuda", current))
+    # torch finds out by itself which device this is, and copies when another one was asked for.
+    others = [index for index in range(torch.cuda.device_count()) if index != current]
+    for device in (torch.device("cuda", index) for index in (current, *others)):
+        tensor: torch.Tensor = torch.as_tensor(described, device=device)
+        if tensor.data_ptr() == interface["data"][0]:
+            if stream is not None:
+                external: Any = torch.cuda.ExternalStream
+                torch.cuda.current_stream(device).wait_stream(external(stream, device=device))
+            return tensor
+    raise BufferError("the memory of a __cuda_array_interface__ is on no CUDA device")
+
+
 def is_pinned(tensor: torch.Tensor) -> bool:
     """Whether a tensor is in page-locked memory, which a device reads by itself."""
     return tensor.device.type == "cpu" and bool(tensor.is_pinned())

@@ -15,7 +15,7 @@ from kinds import FOREIGN_ORDER, NUMPY_TO_TORCH, name, reference, sample
 from regions import assert_same_values, misaligned, overlaps, same_memory
 
 import dlferry
-from dlferry import _torch
+from dlferry import _torch_cuda
 
 
 class Described:
@@ -51,7 +51,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         streams.append(stream)
         return torch.from_numpy(np.asarray(Memory()))
 
-    monkeypatch.setattr(_torch, "on_cuda_memory", on_host)
+    monkeypatch.setattr(_torch_cuda, "on_cuda_memory", on_host)
     return streams
 
 
