@@ -28,6 +28,19 @@ void Sink::put(std::byte* dst, std::int64_t stride, const std::byte* native,
   }
 }
 
+void Sink::put_rows(std::byte* dst, Strides strides, const std::byte* native, std::size_t rows,
+                    std::size_t count) noexcept {
+  const auto bytes = static_cast<std::int64_t>(count * conversion_.to_size);
+  const bool dense = strides.element == static_cast<std::int64_t>(conversion_.to_size);
+  if (dense && strides.row == bytes) return put(dst, strides.element, native, rows * count);
+  if (dense && conversion_.stream && !conversion_.cast) {
+    return stream_rows(dst, strides.row, native, rows, static_cast<std::size_t>(bytes));
+  }
+  for (; rows > 0; --rows, dst += strides.row, native += count * conversion_.from_size) {
+    put(dst, strides.element, native, count);
+  }
+}
+
 void Sink::place(std::byte* dst, std::int64_t stride, const std::byte* cast,
                  std::size_t count) noexcept {
   const std::size_t size = conversion_.to_size;

@@ -20,6 +20,14 @@ class Sink {
   void put(std::byte* dst, std::int64_t stride, const std::byte* native,
            std::size_t count) noexcept;
 
+  // The same for `rows` of `count` elements each, all consecutive.
+  struct Strides {
+    std::int64_t row;
+    std::int64_t element;
+  };
+  void put_rows(std::byte* dst, Strides strides, const std::byte* native, std::size_t rows,
+                std::size_t count) noexcept;
+
  private:
   void place(std::byte* dst, std::int64_t stride, const std::byte* cast,
              std::size_t count) noexcept;

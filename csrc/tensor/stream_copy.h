@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 namespace dlferry {
 
@@ -10,5 +11,9 @@ namespace dlferry {
 // `finish_streams`, which the writing thread calls before anyone else reads.
 void stream_copy(std::byte* dst, const std::byte* src, std::size_t bytes) noexcept;
 void finish_streams() noexcept;
+
+// The same for `rows` of so many bytes each, consecutive in `src` and `step` bytes apart in `dst`.
+void stream_rows(std::byte* dst, std::int64_t step, const std::byte* src, std::size_t rows,
+                 std::size_t bytes) noexcept;
 
 }  // namespace dlferry

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
+#include <memory>
 
 #include "tensor/gather.h"
 #include "tensor/kernels.h"
@@ -11,39 +12,53 @@
 namespace dlferry {
 namespace {
 
-constexpr std::size_t kTileBytes = 32768;
 constexpr std::size_t kLineBytes = 64;
-constexpr std::size_t kFewRows = 8;  // that few are gathered one by one
+constexpr std::size_t kRunBytes = 4 * kLineBytes;  // of a destination row: shorter ones cost more
+constexpr std::size_t kFewRows = 8;                // that few are gathered one by one
+
+// In the first cache; and in the second, for copies through main memory, whose source is then read
+// in runs so long that the processor fetches them ahead.
+constexpr std::size_t kTileBytes = 16 << 10;
+constexpr std::size_t kLargeTileBytes = 256 << 10;
+
+struct Free {
+  void operator()(std::byte* memory) const noexcept { std::free(memory); }
+};
+
+// Each thread's own, kept from copy to copy: clearing new pages would take longer than the copy.
+// Null when there is no memory.
+std::byte* large_tile() noexcept {
+  thread_local const std::unique_ptr<std::byte, Free> memory(
+      static_cast<std::byte*>(std::aligned_alloc(kLineBytes, kLargeTileBytes)));
+  return memory.get();
+}
 
 struct Shape {
   std::size_t rows;
   std::size_t columns;
 };
 
-// A few source lines high and a few destination lines wide, as was measured to be best; where one
-// side is short, the other one makes up for it. Destination rows that begin within a line want
-// wider tiles, which share fewer lines with their neighbours.
-Shape tile_shape(const Axis& row, const Axis& column, std::size_t item) noexcept {
+// Destination rows that begin within a line want wider tiles, which share fewer lines with their
+// neighbours, and are wider than what they overlap by. Where one side is short, the other one makes
+// up for it.
+Shape tile_shape(const Axis& row, const Axis& column, std::size_t item,
+                 std::size_t bytes) noexcept {
   const auto rows = static_cast<std::size_t>(row.count);
   const auto columns = static_cast<std::size_t>(column.count);
-  const std::size_t high = std::max<std::size_t>(4 * kLineBytes / item, 16);
-  const std::size_t spread = row.dst % static_cast<std::int64_t>(kLineBytes) == 0 ? 1 : 2;
-  const std::size_t wide = std::max(2 * kLineBytes / item, kLineBytes) * spread;
-  const std::size_t most = kTileBytes / item * spread / 2;
-  if (rows < high) return {rows, std::min(columns, most / rows)};
-  if (columns < wide) return {std::min(rows, most / columns), columns};
-  return {std::min(rows, most / wide), wide};
+  const bool shares = row.dst % static_cast<std::int64_t>(kLineBytes) != 0;
+  const std::size_t wide = std::max(kRunBytes / item, kLineBytes) * (shares ? 2 : 1);
+  const std::size_t most = bytes / item, high = most / wide;
+  if (rows < high)
+    return {rows, std::min({columns, most / rows, std::max(wide, kTileBytes / item / rows)})};
+  return {std::min(rows, most / std::min(columns, wide)), std::min(columns, wide)};
 }
 
 // The source lines of the tile to come, asked for little by little while another one is written.
 class Ahead {
  public:
-  // Columns that share lines follow each other as the processor expects by itself.
+  Ahead() noexcept = default;
   Ahead(const std::byte* src, std::int64_t stride, std::size_t columns, std::size_t bytes) noexcept
-      : at_(src),
-        stride_(stride),
-        columns_(std::abs(stride) > static_cast<std::int64_t>(kLineBytes) ? columns : 0),
-        bytes_(bytes) {}
+      : at_(src), stride_(stride), columns_(columns), bytes_(bytes) {}
 
   // `share` is what is done of the writing, out of `all`.
   void fetch(std::size_t share, std::size_t all) noexcept {
@@ -53,10 +68,10 @@ class Ahead {
   }
 
  private:
-  const std::byte* at_;
-  std::int64_t stride_;
-  std::size_t columns_;
-  std::size_t bytes_;  // of each column
+  const std::byte* at_ = nullptr;
+  std::int64_t stride_ = 0;
+  std::size_t columns_ = 0;
+  std::size_t bytes_ = 0;  // of each column
   std::size_t done_ = 0;
 };
 
@@ -66,18 +81,27 @@ class Tiler {
       : row_(row),
         column_(column),
         conversion_(conversion),
-        most_(tile_shape(row, column, conversion.from_size)),
+        large_(conversion.stream ? large_tile() : nullptr),
+        tile_(large_ != nullptr ? large_ : small_),
+        most_(tile_shape(row, column, conversion.from_size,
+                         large_ != nullptr ? kLargeTileBytes : kTileBytes)),
         shared_(shares_lines() ? kLineBytes / conversion.to_size : 0),
         sink_(conversion) {}
 
-  // The whole plane of both axes.
+  // The whole plane of both axes, tile after tile along the runs of the source. Tiles that would
+  // share destination lines overlap by as much as a line, so that every row can leave its last
+  // line, if not whole, to the next tile.
   void copy(std::byte* dst, const std::byte* src) noexcept {
-    const auto rows = static_cast<std::size_t>(row_.count);
     const auto columns = static_cast<std::size_t>(column_.count);
-    for (std::size_t row = 0; row < rows; row += most_.rows) {
-      const Shape shape{std::min(most_.rows, rows - row), most_.columns};
-      const auto y = static_cast<std::int64_t>(row);
-      copy_band(dst + y * row_.dst, src + y * row_.src, shape, columns);
+    for (std::size_t first = 0;;) {
+      const std::size_t wide = std::min(most_.columns, columns - first);
+      const bool last = first + wide == columns;
+      const auto x = static_cast<std::int64_t>(first);
+      const std::byte* here = src + x * column_.src;
+      const Ahead ahead = last ? Ahead() : after(here, wide - shared_, columns - first);
+      copy_strip(dst + x * column_.dst, here, wide, {first > 0, !last}, ahead);
+      if (last) return;
+      first += wide - shared_;
     }
   }
 
@@ -94,72 +118,104 @@ class Tiler {
            row_.dst % static_cast<std::int64_t>(kLineBytes) != 0;
   }
 
-  // All columns of the rows in `shape`. Tiles that would share destination lines overlap by as much
-  // as a line, so that every row can leave its last line, if not whole, to the next tile.
-  void copy_band(std::byte* dst, const std::byte* src, Shape shape, std::size_t columns) noexcept {
-    for (std::size_t first = 0;;) {
-      shape.columns = std::min(most_.columns, columns - first);
-      const bool last = first + shape.columns == columns;
-      const std::size_t step = shape.columns - (last ? 0 : shared_);
-      const auto x = static_cast<std::int64_t>(first),
-                 next = static_cast<std::int64_t>(first + step);
-      read(src + x * column_.src, shape);
-      const std::size_t coming = adjacent() ? std::min(most_.columns, columns - first - step) : 0;
-      const Ahead ahead(src + next * column_.src, column_.src, coming,
-                        shape.rows * conversion_.from_size);
-      write(dst + x * column_.dst, shape, {first > 0, !last}, ahead);
-      if (last) return;
-      first += step;
-    }
-  }
-
-  void read(const std::byte* src, Shape shape) noexcept {
-    const std::size_t item = conversion_.from_size, row_bytes = shape.columns * item;
-    if (adjacent() && shape.rows >= kFewRows) {
-      transpose_(tile_, src, column_.src, shape.rows, shape.columns);
-      const std::size_t unit = conversion_.swap_size;
-      if (unit > 1) kernels().swap[size_index(unit)](tile_, shape.rows * row_bytes / unit);
-      return;
-    }
-    for (std::size_t i = 0; i < shape.rows; ++i, src += row_.src) {
-      gather_.run(tile_ + i * row_bytes, src, static_cast<std::int64_t>(shape.columns));
-    }
-  }
-
   // Which ends of a row are left, up to a line's boundary, to the neighbouring tiles.
   struct Trim {
     bool front;
     bool back;
   };
 
-  void write(std::byte* dst, Shape shape, Trim trim, Ahead ahead) noexcept {
-    const std::size_t from = conversion_.from_size, to = conversion_.to_size;
-    const auto row_bytes = static_cast<std::int64_t>(shape.columns * to);
-    if (row_.dst == row_bytes && column_.dst == static_cast<std::int64_t>(to)) {
-      return sink_.put(dst, column_.dst, tile_, shape.rows * shape.columns);
+  // What comes `step` columns later, where runs are too short for the processor to fetch ahead by
+  // itself, and whole strips are read at once.
+  [[nodiscard]] Ahead after(const std::byte* src, std::size_t step,
+                            std::size_t left) const noexcept {
+    const auto rows = static_cast<std::size_t>(row_.count);
+    if (!conversion_.stream || !adjacent() || rows > most_.rows) return {};
+    return {src + static_cast<std::int64_t>(step) * column_.src, column_.src,
+            std::min(most_.columns, left - step), rows * conversion_.from_size};
+  }
+
+  // All rows of so many columns.
+  void copy_strip(std::byte* dst, const std::byte* src, std::size_t columns, Trim trim,
+                  Ahead ahead) noexcept {
+    const auto rows = static_cast<std::size_t>(row_.count);
+    for (std::size_t row = 0; row < rows; row += most_.rows) {
+      const Shape shape{std::min(most_.rows, rows - row), columns};
+      const auto y = static_cast<std::int64_t>(row);
+      read(src + y * row_.src, shape);
+      write(dst + y * row_.dst, shape, trim, ahead);
     }
-    for (std::size_t i = 0; i < shape.rows; ++i, dst += row_.dst) {
-      ahead.fetch(i + 1, shape.rows);
-      std::size_t begin = 0, end = shape.columns;
-      if (shared_ > 0) {
-        const auto place = reinterpret_cast<std::uintptr_t>(dst);
-        if (trim.front) begin = -place % kLineBytes / to;
-        if (trim.back) end -= (place + end * to) % kLineBytes / to;
+  }
+
+  void read(const std::byte* src, Shape shape) noexcept {
+    const std::size_t row_bytes = shape.columns * conversion_.from_size;
+    if (shape.rows < kFewRows) {
+      for (std::size_t i = 0; i < shape.rows; ++i, src += row_.src) {
+        along_row_.run(tile_ + i * row_bytes, src, static_cast<std::int64_t>(shape.columns));
       }
+    } else if (adjacent()) {
+      transpose_(tile_, src, column_.src, shape.rows, shape.columns);
+      const std::size_t unit = conversion_.swap_size;
+      if (unit > 1) kernels().swap[size_index(unit)](tile_, shape.rows * row_bytes / unit);
+    } else {
+      read_apart(src, shape);
+    }
+  }
+
+  // Elements that lie apart are first put together, a few of each column.
+  void read_apart(const std::byte* src, Shape shape) noexcept {
+    const std::size_t item = conversion_.from_size, row_bytes = shape.columns * item;
+    const std::size_t most = std::max<std::size_t>(kTileBytes / row_bytes, 1);
+    for (std::size_t row = 0; row < shape.rows; row += most) {
+      const std::size_t rows = std::min(most, shape.rows - row);
+      const std::byte* column = src + static_cast<std::int64_t>(row) * row_.src;
+      for (std::size_t i = 0; i < shape.columns; ++i, column += column_.src) {
+        down_column_.run(together_ + i * rows * item, column, static_cast<std::int64_t>(rows));
+      }
+      transpose_(tile_ + row * row_bytes, together_, static_cast<std::int64_t>(rows * item), rows,
+                 shape.columns);
+    }
+  }
+
+  void write(std::byte* dst, Shape shape, Trim trim, Ahead ahead) noexcept {
+    const std::size_t row_bytes = shape.columns * conversion_.from_size;
+    for (std::size_t row = 0; row < shape.rows; row += kFewRows) {
+      const std::size_t rows = std::min(kFewRows, shape.rows - row);
+      const std::byte* const from = tile_ + row * row_bytes;
+      std::byte* const to = dst + static_cast<std::int64_t>(row) * row_.dst;
+      ahead.fetch(row + rows, shape.rows);
+      if (shared_ == 0) {
+        sink_.put_rows(to, {row_.dst, column_.dst}, from, rows, shape.columns);
+      } else {
+        write_trimmed(to, from, {rows, shape.columns}, trim);
+      }
+    }
+  }
+
+  void write_trimmed(std::byte* dst, const std::byte* tile, Shape shape, Trim trim) noexcept {
+    const std::size_t from = conversion_.from_size, to = conversion_.to_size;
+    for (std::size_t i = 0; i < shape.rows; ++i, dst += row_.dst) {
+      const auto place = reinterpret_cast<std::uintptr_t>(dst);
+      const std::size_t begin = trim.front ? -place % kLineBytes / to : 0;
+      const std::size_t end =
+          shape.columns - (trim.back ? (place + shape.columns * to) % kLineBytes / to : 0);
       sink_.put(dst + static_cast<std::int64_t>(begin) * column_.dst, column_.dst,
-                tile_ + (i * shape.columns + begin) * from, end - begin);
+                tile + (i * shape.columns + begin) * from, end - begin);
     }
   }
 
   const Axis row_;
   const Axis column_;
   const Conversion& conversion_;
+  std::byte* const large_;
+  std::byte* const tile_;
   const Shape most_;
   const std::size_t shared_;  // columns by which tiles overlap
-  const Gather gather_{conversion_.from_size, conversion_.swap_size, column_.src};
+  const Gather along_row_{conversion_.from_size, conversion_.swap_size, column_.src};
+  const Gather down_column_{conversion_.from_size, conversion_.swap_size, row_.src};
   const TransposeTile transpose_ = kernels().transpose[size_index(conversion_.from_size)];
   Sink sink_;
-  alignas(64) std::byte tile_[kTileBytes];
+  alignas(64) std::byte small_[kTileBytes];
+  alignas(64) std::byte together_[kTileBytes];
 };
 
 }  // namespace
