@@ -35,7 +35,7 @@ class Tensor(ctypes.Structure):
     ]
 
 
-Deleter = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+Deleter: Any = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
 class Legacy(ctypes.Structure):
@@ -95,7 +95,7 @@ def is_used(capsule: Any) -> bool:
     return any(_is_valid(id(capsule), name) for name in USED_NAMES)
 
 
-@Deleter
+@Deleter  # type: ignore[untyped-decorator, unused-ignore]
 def _count(pointer: int) -> None:
     _alive[pointer].deleted += 1
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import warnings
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 import torch
 
@@ -27,15 +27,20 @@ NUMPY_TO_TORCH: dict[Any, torch.dtype] = {
     np.complex128: torch.complex128,
 }
 
-# The same for the ml_dtypes package.
-ML_TO_TORCH: dict[Any, torch.dtype] = {
-    ml_dtypes.bfloat16: torch.bfloat16,
-    ml_dtypes.float8_e4m3fn: torch.float8_e4m3fn,
-    ml_dtypes.float8_e4m3fnuz: torch.float8_e4m3fnuz,
-    ml_dtypes.float8_e5m2: torch.float8_e5m2,
-    ml_dtypes.float8_e5m2fnuz: torch.float8_e5m2fnuz,
-    ml_dtypes.float8_e8m0fnu: torch.float8_e8m0fnu,
-}
+# The same for the ml_dtypes package, which `make test` has, and the Python of `make test-gpu` may
+# lack.
+ML_TO_TORCH: dict[Any, torch.dtype] = {}
+if importlib.util.find_spec("ml_dtypes"):
+    import ml_dtypes
+
+    ML_TO_TORCH = {
+        ml_dtypes.bfloat16: torch.bfloat16,
+        ml_dtypes.float8_e4m3fn: torch.float8_e4m3fn,
+        ml_dtypes.float8_e4m3fnuz: torch.float8_e4m3fnuz,
+        ml_dtypes.float8_e5m2: torch.float8_e5m2,
+        ml_dtypes.float8_e5m2fnuz: torch.float8_e5m2fnuz,
+        ml_dtypes.float8_e8m0fnu: torch.float8_e8m0fnu,
+    }
 
 ALL_TO_TORCH: dict[Any, torch.dtype] = {**NUMPY_TO_TORCH, **ML_TO_TORCH}
 TORCH_DTYPES: list[torch.dtype] = list(ALL_TO_TORCH.values())

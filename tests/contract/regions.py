@@ -73,7 +73,9 @@ def misaligned(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """A writable copy of an array that starts one byte past an aligned address."""
     raw = np.empty(values.nbytes + 16, np.uint8)
     start = 1 + (-address(raw)) % 8
-    out = raw[start : start + values.nbytes].view(values.dtype).reshape(values.shape)
+    out: np.ndarray[Any, Any] = (
+        raw[start : start + values.nbytes].view(values.dtype).reshape(values.shape)
+    )
     out[...] = values
     assert not out.flags.aligned and out.flags.writeable
     return out

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-import gc
+import sys
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+
+import dlferry
+
+# `hardware` stands here, and is imported by name, whichever import mode pytest runs in.
+sys.path.insert(0, str(Path(__file__).parent))
+
+from hardware import keep_busy, settle
 
 HAS_GPU = torch.cuda.is_available()
 
@@ -24,28 +34,30 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason="torch finds no CUDA device"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def device() -> torch.device:
-    return torch.device("cuda", torch.cuda.current_device())
+    """The device, with what is made once only made: contexts, threads and staging memory."""
+    device = torch.device("cuda", torch.cuda.current_device())
+    for size in (10, 6_000_000):
+        there = dlferry.to_device([np.ones(size, np.float32)], device)[0]
+        dlferry.to_host([there, there + 1])
+    settle()
+    return device
 
 
 @pytest.fixture(autouse=True)
-def nothing_stays_behind() -> Iterator[None]:
+def nothing_stays_behind(device: torch.device) -> Iterator[None]:
     """Device memory is as it was before each test."""
-    gc.collect()
-    torch.cuda.synchronize()
     before = torch.cuda.memory_allocated()
     yield
-    gc.collect()
-    torch.cuda.synchronize()
+    settle(collect=False)
+    if torch.cuda.memory_allocated() != before:
+        settle()
     assert torch.cuda.memory_allocated() == before
 
 
 @pytest.fixture
-def busy(device: torch.device) -> Iterator[torch.cuda.Event]:
+def busy(device: torch.device) -> Iterator[Any]:
     """The current stream is busy for a while; the event is done when it no longer is."""
-    torch.cuda._sleep(int(2e8))
-    event = torch.cuda.Event()
-    event.record(torch.cuda.current_stream(device))
-    yield event
+    yield keep_busy(torch.cuda.current_stream(device))
     torch.cuda.synchronize()

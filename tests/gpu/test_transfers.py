@@ -1,145 +1,281 @@
-"""Transfers on hardware: streams, page-locked memory, errors, and memory that stays flat."""
+"""Trees across the link, and the handles of their transfers."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from typing import Any
+import asyncio
+import dataclasses
+import gc
+import weakref
+from collections import OrderedDict, UserDict, defaultdict
+from concurrent.futures import CancelledError
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import torch
+from hardware import LIMIT, Stranger, host, keep_busy, new_stream, on_device, settle
+from regions import assert_same_values
 
 import dlferry
 
-LOOPS = int(os.environ.get("DLFERRY_TEST_LOOPS", "2000"))
+BIG = 6_000_000
+"""Elements of float32: more than is staged at once."""
 
 
-def test_trees_go_there_and_back(rng: np.random.Generator, device: torch.device) -> None:
-    tree = {str(i): rng.random(1 + 97 * i) for i in range(100)}
-    tree["large"] = rng.random((3000, 1000))
-    there = dlferry.to_device(tree, device)
-    for key, array in dlferry.to_host(there).items():
-        assert np.array_equal(array.numpy(), tree[key])
-        assert there[key].data_ptr() % 256 == 0
+class Pair(NamedTuple):
+    x: Any
+    y: Any
 
 
-@pytest.mark.parametrize("size", [1000, 50_000, 5_000_000])
-def test_the_host_does_not_wait_for_the_gpu(
-    device: torch.device, busy: torch.cuda.Event, size: int
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    image: Any
+    label: Any = None
+
+
+def trees(rng: np.random.Generator) -> dict[str, tuple[Any, Any]]:
+    """Trees, and how to get at two of their leaves."""
+    a, b = rng.random(7, dtype=np.float32), rng.random(200_000)
+    return {
+        "array": (a, lambda t: [t]),
+        "dict": ({"a": a, "b": b, "name": "x"}, lambda t: [t["a"], t["b"]]),
+        "ordered dict": (OrderedDict(a=a, b=b), lambda t: [t["a"], t["b"]]),
+        "defaultdict": (defaultdict(list, {"a": a, "b": b}), lambda t: [t["a"], t["b"]]),
+        "mapping": (UserDict({"a": a, "b": b}), lambda t: [t["a"], t["b"]]),
+        "list": ([a, b, None], lambda t: t[:2]),
+        "tuple": ((a, b, 1), lambda t: list(t[:2])),
+        "named tuple": (Pair(a, b), lambda t: [t.x, t.y]),
+        "dataclass": (Sample(a, b), lambda t: [t.image, t.label]),
+        "nested": ([{"x": (a, Pair(b, "y"))}], lambda t: [t[0]["x"][0], t[0]["x"][1].x]),
+    }
+
+
+@pytest.mark.parametrize("kind", list(trees(np.random.default_rng(0))))
+@pytest.mark.parametrize("pack", [True, False])
+def test_containers_are_kept(
+    rng: np.random.Generator, device: torch.device, kind: str, pack: bool
 ) -> None:
-    source = np.full(size, 3, np.float32)
-    made = dlferry.asarray(source, device=device)
-    assert not busy.query(), "the call waited for the work queued before it"
-    source[:] = 0
-    assert bool((made == 3).all())
+    tree, leaves = trees(rng)[kind]
+    there = dlferry.to_device(tree, device, pack=pack)
+    back = dlferry.to_host(there)
+    assert type(there) is type(back) or kind == "array"
+    assert type(there) is type(tree) or kind == "array"
+    for was, on_gpu, again in zip(leaves(tree), leaves(there), leaves(back), strict=True):
+        assert on_gpu.device == device and again.device.type == "cpu"
+        assert_same_values(host(on_gpu), torch.from_numpy(was))
+        assert_same_values(again, torch.from_numpy(was))
+    if kind == "defaultdict":
+        assert there.default_factory is list
+    if kind == "dict":
+        assert there["name"] == "x"
 
 
-def test_pinned_sources_need_no_staging(device: torch.device) -> None:
-    source = dlferry.empty_pinned(4_000_000, torch.float32)
-    assert source.is_pinned()
-    source.copy_(torch.arange(4_000_000.0))
-    handle = dlferry.transfer(source, device)
-    made = handle.result()
-    handle.synchronize(20)
-    assert torch.equal(made.cpu(), source)
+def test_optree_types_are_containers(rng: np.random.Generator, device: torch.device) -> None:
+    optree = pytest.importorskip("optree", reason="optree is not installed", exc_type=ImportError)
+
+    class Box:
+        def __init__(self, inside: Any) -> None:
+            self.inside = inside
+
+    optree.register_pytree_node(
+        Box,
+        lambda box: ([box.inside], None),
+        lambda _, inside: Box(inside[0]),
+        namespace=vars(optree.registry)["__GLOBAL_NAMESPACE"],
+    )
+    values = rng.random(5)
+    there = dlferry.to_device(Box(values), device)
+    assert type(there) is Box and np.array_equal(host(there.inside), values)
 
 
-def test_pinning_in_place(rng: np.random.Generator, device: torch.device) -> None:
-    table = rng.random(3_000_000)
-    tensor = dlferry.pin(table)
-    assert tensor.is_pinned() and tensor.data_ptr() == table.ctypes.data
-    assert np.array_equal(dlferry.asarray(tensor, device=device).cpu().numpy(), table)
-    assert dlferry.memory_stats()["active_bytes.current"] >= table.nbytes
+# --- packing ---
 
 
-def test_results_wait_for_what_produces_them(device: torch.device, busy: torch.cuda.Event) -> None:
-    tensor = torch.zeros(3_000_000, device=device)
+def test_small_arrays_are_packed(rng: np.random.Generator, device: torch.device) -> None:
+    tree = {str(i): rng.random(1 + 97 * i) for i in range(80)}
+    tree |= {"large": rng.random((3000, 100)), "empty": np.zeros((0, 2)), "number": np.array(2.5)}
+    there = dlferry.to_device(tree, device)
+    small = [there[key] for key in tree if key != "large"]
+    assert len({tensor.untyped_storage().data_ptr() for tensor in small}) == 1
+    for key, tensor in there.items():
+        assert np.array_equal(host(tensor), tree[key])
+        assert tensor.data_ptr() % 256 == 0 and tensor.is_contiguous()
+    # Tensors in their own right: in-place work on one says nothing about the others.
+    versions = [tensor._version for tensor in small]
+    small[3] += 1
+    assert [tensor._version - was for tensor, was in zip(small, versions, strict=True)] == [
+        int(i == 3) for i in range(len(small))
+    ]
+    assert np.array_equal(host(small[3]), tree["3"] + 1)
+    assert np.array_equal(host(small[4]), tree["4"]) and np.array_equal(host(small[2]), tree["2"])
+    kept = small[5]
+    del there, small
+    assert np.array_equal(host(kept), tree["5"])
+
+
+def test_packed_arrays_take_part_in_autograd(device: torch.device) -> None:
+    weights, inputs = dlferry.to_device([np.ones(5, np.float32), np.arange(5.0)], device)
+    weights.requires_grad_()
+    torch.autograd.backward((weights * inputs).sum())
+    assert weights.grad is not None and host(weights.grad).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_unpacked_arrays_have_their_own_memory(
+    rng: np.random.Generator, device: torch.device
+) -> None:
+    arrays = [rng.random(10 + i) for i in range(30)]
+    apart = dlferry.to_device(arrays, device, pack=False)
+    assert len({tensor.untyped_storage().data_ptr() for tensor in apart}) == len(arrays)
+    for tensor, array in zip(apart, arrays, strict=True):
+        assert np.array_equal(host(tensor), array)
+        assert tensor.untyped_storage().nbytes() == array.nbytes
+
+
+@pytest.mark.parametrize("count", [10, BIG])
+def test_casts_in_trees(rng: np.random.Generator, device: torch.device, count: int) -> None:
+    tree = {"x": rng.random(count), "ids": rng.integers(0, 9, count)}
+    there = dlferry.to_device(tree, device, dtype=torch.bfloat16)
+    assert_same_values(host(there["x"]), torch.from_numpy(tree["x"]).bfloat16())
+    assert_same_values(host(there["ids"]), torch.from_numpy(tree["ids"]))
+    exact = dlferry.to_device(tree, device, dtype={torch.int64: torch.float64})
+    assert_same_values(host(exact["ids"]), torch.from_numpy(tree["ids"]).double())
+    assert exact["x"].dtype == torch.float64
+
+
+def test_what_is_there_stays(device: torch.device) -> None:
+    tensor = torch.ones(3, device=device)
+    moved = dlferry.to_device({"x": tensor, "again": tensor, "other": Stranger(tensor)}, device)
+    assert moved["x"] is tensor and moved["again"] is tensor
+    assert moved["other"].data_ptr() == tensor.data_ptr()
+    assert dlferry.to_host([Stranger(tensor)])[0].tolist() == [1, 1, 1]
+
+
+# --- handles ---
+
+
+def test_a_result_is_the_same_each_time(device: torch.device) -> None:
+    for size in (10, BIG):
+        handle = dlferry.transfer(np.full(size, 3, np.uint8), device, dtype=torch.float32)
+        first = handle.result()
+        assert handle.result(LIMIT) is first and bool((first == 3).all())
+        handle.synchronize(LIMIT)
+        assert handle.done() and not handle.cancel()
+
+
+@pytest.mark.parametrize("size", [10, BIG])
+def test_a_timeout_leaves_a_transfer_as_it_is(device: torch.device, size: int) -> None:
+    tensor = torch.zeros(size, device=device)
+    event = keep_busy()
     tensor += 5
     handle = dlferry.transfer([tensor], "cpu")
     assert not handle.done()
-    assert bool((handle.result()[0] == 5).all())
+    with pytest.raises(TimeoutError, match="goes on"):
+        handle.result(timeout=0.001)
+    assert not event.query()
+    assert bool((handle.result(LIMIT)[0] == 5).all()) and handle.done()
 
 
-def test_a_side_stream_is_ordered(device: torch.device) -> None:
-    source = np.full(6_000_000, 2, np.float32)
-    side = torch.cuda.Stream(device)
-    handle = dlferry.transfer(source, device)
+@pytest.mark.native
+def test_a_cancelled_transfer(device: torch.device) -> None:
+    tensor = torch.zeros(BIG, device=device)
+    keep_busy()
+    handle = dlferry.transfer([tensor], "cpu")
+    assert handle.cancel()
+    with pytest.raises(CancelledError):
+        handle.result(LIMIT)
+    with pytest.raises(CancelledError):
+        handle.synchronize()
+    assert handle.done() and not handle.cancel()
+    assert not dlferry.to_host(tensor).any()
+
+
+def test_awaiting(device: torch.device) -> None:
+    tensor = torch.zeros(BIG, device=device)
+
+    async def ticks(rounds: int) -> int:
+        for _ in range(rounds):
+            await asyncio.sleep(0)
+        return rounds
+
+    async def main() -> None:
+        keep_busy()
+        tensor.add_(1)
+        handle = dlferry.transfer({"x": tensor}, "cpu")
+        both = await asyncio.gather(_result_of(handle), ticks(100))
+        assert bool((both[0]["x"] == 1).all()) and both[1] == 100
+        there = await dlferry.transfer(np.arange(BIG), device)
+        assert int(there[-1]) == BIG - 1
+        keep_busy()
+        task = asyncio.ensure_future(_result_of(dlferry.transfer([tensor], "cpu")))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+
+
+async def _result_of(handle: dlferry.Transfer) -> Any:
+    return await handle
+
+
+def test_streams_wait_for_a_transfer(device: torch.device) -> None:
+    side, other = new_stream(device), new_stream(device)
+    for how in (side, side.cuda_stream, None):
+        handle = dlferry.transfer(np.full(BIG, 2, np.float32), device)
+        with torch.cuda.stream(side):
+            handle.wait(how)
+            doubled = handle.result() * 2
+        with torch.cuda.stream(other):
+            tripled = handle.result() * 3
+        for stream in (side, other):
+            stream.synchronize()
+        assert bool((doubled == 4).all()) and bool((tripled == 6).all())
+    for handle_of_the_null_stream in (0, 1, 2):
+        handle = dlferry.transfer(np.ones(BIG, np.float32), device)
+        handle.wait(handle_of_the_null_stream)
+        assert bool((handle.result() == 1).all())
+    with pytest.raises(TypeError, match="stream"):
+        dlferry.transfer(np.ones(3), device).wait("default")
+
+
+def test_a_cast_is_ordered_for_every_stream(device: torch.device) -> None:
+    side, other = new_stream(device), new_stream(device)
+    handle = dlferry.transfer(np.full(BIG, 3, np.uint8), device, dtype=torch.float32)
     with torch.cuda.stream(side):
-        doubled = handle.result() * 2
-    side.synchronize()
-    assert bool((doubled == 4).all())
+        keep_busy(side)
+        first = handle.result()  # casts behind what keeps `side` busy
+    with torch.cuda.stream(other):
+        sums = handle.result().sum()
+    other.synchronize()
+    assert first.dtype == torch.float32 and float(sums) == 3 * BIG
 
 
-def test_freed_results_are_not_overwritten_early(device: torch.device) -> None:
-    sums = []
-    for i in range(200):
-        made = dlferry.asarray(np.full(200_000, i, np.float32), device=device)
-        sums.append(made.sum())
+@pytest.mark.parametrize("size", [100, BIG])
+def test_a_dropped_handle_keeps_both_sides(device: torch.device, size: int) -> None:
+    source, target = torch.arange(float(size)), torch.zeros(size, device=device)
+    storage = weakref.ref(source.untyped_storage())
+    keep_busy()
+    dlferry.copyto(target, source)
+    del source
+    gc.collect()
+    assert storage() is not None
+    settle()
+    assert torch.equal(host(target), torch.arange(float(size)))
+    gc.collect()
+    assert storage() is None
+
+
+def test_memory_of_results_goes_with_them(device: torch.device) -> None:
+    for size in (100, 300_000, BIG):
+        before = torch.cuda.memory_allocated()
+        made = dlferry.to_device([np.ones(size, np.float32)], device)
+        assert torch.cuda.memory_allocated() >= before + 4 * size
         del made
-    assert [float(s) / 200_000 for s in sums] == [float(i) for i in range(200)]
+        assert torch.cuda.memory_allocated() == before
 
 
-def test_prefetch_keeps_the_order(device: torch.device) -> None:
-    source = (np.full(300_000, i, np.int32) for i in range(50))
-    with dlferry.prefetch(source, device) as batches:
-        for i, batch in enumerate(batches):
-            assert bool((batch == i).all())
-
-
-def test_memory_stays_flat(rng: np.random.Generator, device: torch.device) -> None:
-    arrays = [rng.random(n) for n in (10, 5000, 200_000)]
-    locked = None
-    for i in range(LOOPS):
-        made = dlferry.to_device(arrays, device)
-        if i % 500 == 0:
-            assert np.array_equal(made[i % 3].cpu().numpy(), arrays[i % 3])
-        if i == 20:
-            locked = dlferry.memory_stats()["allocated_bytes.current"]
-    if locked is not None:
-        assert dlferry.memory_stats()["allocated_bytes.current"] == locked
-
-
-def test_captures_are_refused_and_survive(device: torch.device) -> None:
-    source = np.ones(10)
-    dlferry.asarray(source, device=device)
-    graph = torch.cuda.CUDAGraph()
-    buffer = torch.zeros(10, device=device)
-    with torch.cuda.graph(graph, capture_error_mode="relaxed"):
-        buffer += 1
-        with pytest.raises(dlferry.CudaError, match="captur"):
-            dlferry.transfer(source, device)
-    graph.replay()
-    torch.cuda.synchronize()
-    assert bool((buffer >= 1).all())
-
-
-def _run(code: str) -> subprocess.CompletedProcess[Any]:
-    return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
-    )
-
-
-def test_exit_with_copies_in_flight() -> None:
-    done = _run(
-        "import dlferry, numpy as np\n"
-        "handles = [dlferry.transfer(np.ones(20_000_000), 'cuda') for _ in range(4)]\n"
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_a_forked_child_has_no_cuda() -> None:
-    done = _run(
-        "import dlferry, numpy as np, os\n"
-        "dlferry.asarray(np.ones(10), device='cuda')\n"
-        "child = os.fork()\n"
-        "if child == 0:\n"
-        "    try:\n"
-        "        dlferry.asarray(np.ones(10), device='cuda')\n"
-        "    except dlferry.DriverUnavailable:\n"
-        "        os._exit(7)\n"
-        "    os._exit(1)\n"
-        "assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7\n"
-    )
-    assert (done.returncode, done.stderr) == (0, "")
+def test_no_such_device(device: torch.device) -> None:
+    with pytest.raises(dlferry.DriverUnavailable, match="there is no cuda:"):
+        dlferry.to_device(np.ones(3), f"cuda:{torch.cuda.device_count()}")
+    assert host(on_device(torch.ones(2), device)).tolist() == [1, 1]
