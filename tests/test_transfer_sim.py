@@ -246,3 +246,46 @@ def test_what_is_there_already_stays(gpu: SimDoor) -> None:
     tensor = dlferry.to_device(np.ones(3), "cuda")
     assert dlferry.to_device({"x": tensor}, "cuda")["x"] is tensor
     assert dlferry.to_device(tensor, torch.device("cuda", 0)) is tensor
+
+
+def test_a_capture_is_refused_before_torch_is_asked_for_memory(
+    gpu: SimDoor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = dlferry.to_device(np.ones(3_000_000), "cuda")
+    asked = []
+    for name in ("empty", "empty_pinned"):
+        monkeypatch.setattr(_torch_cuda, name, lambda *arguments: asked.append(arguments))
+    stream = gpu.current_stream(0)
+    assert gpu.sim.capture_begin(stream, 0) == 0
+    for start in (
+        lambda: dlferry.to_device(np.ones(3_000_000), "cuda"),
+        lambda: dlferry.stack([np.ones(3)] * 2, device="cuda"),
+        lambda: dlferry.to_host([there]),
+        lambda: dlferry.copyto(there, np.ones(3_000_000)),
+    ):
+        with pytest.raises(dlferry.CudaError, match="captured"):
+            start()
+    assert gpu.sim.capture_end(stream, None) == 0
+    assert asked == []
+
+
+def test_the_core_speaks_for_torch_where_the_context_is_lost(
+    gpu: SimDoor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dlferry.to_device(np.ones(3), "cuda")
+
+    def refuse(*_: object) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(_torch_cuda, "empty", refuse)
+    for size in (3, 3_000_000):
+        with pytest.raises(RuntimeError, match="illegal memory"):
+            dlferry.to_device(np.ones(size), "cuda")
+    gpu.sim.poison(0, 700)
+    for size in (3, 3_000_000):
+        with pytest.raises(dlferry.CudaError) as caught:
+            dlferry.to_device(np.ones(size), "cuda")
+        assert caught.value.code == 700 and caught.value.call.startswith("cu")
+    del caught
+    gpu.sim.reset()
+    assert core.close_transfers(10.0, False)

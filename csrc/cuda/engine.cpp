@@ -121,6 +121,11 @@ const Lane& TransferEngine::lane(Direction direction) const noexcept {
   return direction == Direction::kToDevice ? to_device_ : to_host_;
 }
 
+void TransferEngine::check(cu::Stream stream) const {
+  const DriverScope scope(device_);
+  refuse_capture(stream);
+}
+
 std::shared_ptr<Transfer> TransferEngine::start_inline(Request request) {
   const DriverScope scope(device_);
   refuse_capture(request.stream);

@@ -43,6 +43,10 @@ class TransferEngine {
   }
   [[nodiscard]] std::size_t staging_bytes() const noexcept;  // allocated so far
 
+  // Throws as both ways to start a transfer would: work that is submitted to `stream` is captured,
+  // or the device does nothing more. For those who have memory to ask for first.
+  void check(cu::Stream stream) const;
+
   // Transfers up to this size are worth trying `start_inline` with.
   static constexpr std::size_t kInlineBytes = InlineSlots::kSlotBytes;
 

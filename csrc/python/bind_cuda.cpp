@@ -170,6 +170,11 @@ std::uintptr_t copy_stream(int device, const std::string& direction) {
   return reinterpret_cast<std::uintptr_t>(cuda::TransferEngine::on(device).stream(way));
 }
 
+void check_stream(int device, std::uintptr_t stream) {
+  const Released released(Visit::For::kStarting);
+  cuda::TransferEngine::on(device).check(reinterpret_cast<cu::Stream>(stream));
+}
+
 // At the end no thread may be inside an engine when it goes, nor without the GIL when the
 // interpreter does.
 bool close_transfers(double seconds, bool for_good) {
@@ -234,6 +239,8 @@ void bind_transfers(py::module_& module) {
              "Start to copy (host, address on the device, dtype on the link) each.");
   module.def("copy_stream", &copy_stream, py::arg("device"), py::arg("direction"), py::pos_only(),
              "The stream that new destinations are allocated for.");
+  module.def("check_stream", &check_stream, py::arg("device"), py::arg("stream"), py::pos_only(),
+             "Raise CudaError where start_transfer would: a capture, or a context that is lost.");
   module.def("close_transfers", &close_transfers, py::arg("timeout"), py::arg("for_good"),
              py::pos_only(), "Cancel what is queued and wait for the rest, so many seconds.");
   module.def(

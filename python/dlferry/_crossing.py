@@ -21,6 +21,26 @@ class NewMemory(NamedTuple):
     """That it was allocated for."""
 
 
+def allocated(
+    shape: Sequence[int],
+    dtype: torch.dtype,
+    device: int,
+    stream: int,
+    strides: Sequence[int] | None = None,
+) -> torch.Tensor:
+    """New memory on a device, which belongs to a stream.
+
+    Raises:
+        CudaError: The context is lost, or the stream is being captured.
+        RuntimeError: torch has none.
+    """
+    try:
+        return _torch_cuda.empty(shape, dtype, device, stream, strides)
+    except RuntimeError:
+        core.check_stream(device, stream)
+        raise
+
+
 class Crossing:
     """Copies on their way, and the tensors they go to."""
 

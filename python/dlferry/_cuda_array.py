@@ -42,8 +42,13 @@ class CudaArray:
         start = self.address + sum((self.shape[a] - 1) * self.strides[a] for a in flipped)
         strides = tuple(abs(stride) for stride in self.strides)
         if not self.facts & (Fact.BYTE_ORDER | Fact.ALIGNMENT) and not self._odd():
-            tensor = self._on_memory(start, self.element, self.shape, strides)
-            return tensor.flip(flipped) if flipped else tensor
+            if not flipped:
+                return self._on_memory(start, self.element, self.shape, strides)
+            # torch flips no unsigned elements but bytes.
+            wide = self.element.kind == "u" and self.element.itemsize > 1
+            element = np.dtype(f"i{self.element.itemsize}") if wide else self.element
+            tensor = self._on_memory(start, element, self.shape, strides)
+            return tensor.flip(flipped).view(self.dtype)
         size = self.element.itemsize
         parts = (2, size // 2) if self.element.kind == "c" else (1, size)
         tensor = self._on_memory(

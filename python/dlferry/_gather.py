@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from dlferry import _torch, _torch_cuda
-from dlferry._cuda_array import CudaArray
+from dlferry._cuda_array import CudaArray, memory_of
+from dlferry._errors import UnsupportedInput
 from dlferry._foreign import Pieces
-from dlferry._ingest import Found
+from dlferry._ingest import Found, described
 from dlferry._native import core
-from dlferry._policy import Decision
+from dlferry._policy import Decision, Fact
 from dlferry._torch import torch
 
 
@@ -18,10 +19,20 @@ def on_device(found: Found) -> torch.Tensor:
 
     Raises:
         DriverUnavailable: torch cannot use CUDA.
+        UnsupportedInput: Neither torch nor `__cuda_array_interface__` has a way to its layout.
     """
-    if isinstance(found.source, CudaArray):
-        return found.source.tensor()
-    return _torch_cuda.from_device_array(found.origin)
+    source = found.source
+    if not isinstance(source, CudaArray):
+        # torch ends the process over negative strides, and misaligned elements end the context.
+        if not source.facts & (Fact.STRIDES | Fact.ALIGNMENT):
+            return _torch_cuda.from_device_array(found.origin)
+        source = memory_of(found.origin)
+        if source is None:
+            raise UnsupportedInput(
+                f"{described(found.origin)} has a layout that torch does not take from DLPack "
+                "(negative strides, or misaligned); pass a copy, made on its device"
+            )
+    return source.tensor()
 
 
 def on_host(source: Any) -> torch.Tensor:

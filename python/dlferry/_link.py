@@ -6,11 +6,12 @@ current stream is the one of the device at the time of the call.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 from dlferry import _driver, _layout, _page_locked, _torch, _torch_cuda
-from dlferry._crossing import Crossing, NewMemory
+from dlferry._crossing import Crossing, NewMemory, allocated
 from dlferry._native import core
 from dlferry._torch import torch
 
@@ -72,6 +73,7 @@ def to_device(
         handle = _started("h2d", leaves, new.blocks, device, current, packed, on_stream=True)
         if handle is not None:
             return Crossing(handle, new.tensors, dtypes, device, new)
+    core.check_stream(device, current)  # before torch is asked for memory, which ends a capture
     new = _new_memory(hosts, wires, device, core.copy_stream(device, "h2d"), packed)
     leaves = _leaves(hosts, new.tensors)
     handle = _started("h2d", leaves, new.blocks, device, current, packed)
@@ -85,9 +87,10 @@ def stack_to_device(hosts: Sequence[Host], dtype: torch.dtype, device: int) -> C
     sources = {host.dtype for host in hosts}
     wire = wire_dtype(sources.pop(), dtype) if len(sources) == 1 else dtype
     current = _torch_cuda.current_stream(device)
+    core.check_stream(device, current)
     stream = core.copy_stream(device, "h2d")
     core.drop_finished()
-    out = _torch_cuda.empty((len(hosts), *hosts[0].shape), wire, device, stream)
+    out = allocated((len(hosts), *hosts[0].shape), wire, device, stream)
     step = out.nbytes // len(hosts)
     leaves = [Leaf(host, out.data_ptr() + i * step, wire, None) for i, host in enumerate(hosts)]
     handle = _started("h2d", leaves, [out], device, current, packed=True)
@@ -124,6 +127,9 @@ def to_host(
         dtypes: Of the results, which keep the strides of dense memory.
         pinned: Page-locked results, within the cap.
     """
+    _driver.require()
+    device = _index(tensors[0])
+    core.check_stream(device, _torch_cuda.current_stream(device))  # before memory is page-locked
     make = _page_locked.results.empty if pinned else _layout.empty
     hosts = [
         make(tensor.shape, dtype, _layout.strides_of(tensor))
@@ -164,15 +170,10 @@ def _index(tensor: torch.Tensor) -> int:
     return _torch_cuda.current_device() if index is None else index
 
 
-def _count(host: Host) -> int:
-    count = 1
-    for length in host.shape:
-        count *= length
-    return count
-
-
 def _size(hosts: Sequence[Host], wires: Sequence[torch.dtype]) -> int:
-    return sum(_count(host) * wire.itemsize for host, wire in zip(hosts, wires, strict=True))
+    return sum(
+        math.prod(host.shape) * wire.itemsize for host, wire in zip(hosts, wires, strict=True)
+    )
 
 
 def _new_memory(
@@ -187,15 +188,15 @@ def _new_memory(
     strides = [_layout.strides_of(host) for host in hosts]
     if not packed:
         tensors = [
-            _torch_cuda.empty(host.shape, wire, device, stream, steps)
+            allocated(host.shape, wire, device, stream, steps)
             for host, wire, steps in zip(hosts, wires, strides, strict=True)
         ]
         return NewMemory(tensors, tensors, stream)
     offsets, end = [], 0
     for host, wire in zip(hosts, wires, strict=True):
         offsets.append(-(-end // ALIGNMENT) * ALIGNMENT)
-        end = offsets[-1] + _count(host) * wire.itemsize
-    block = _torch_cuda.empty((end,), torch.uint8, device, stream)
+        end = offsets[-1] + math.prod(host.shape) * wire.itemsize
+    block = allocated((end,), torch.uint8, device, stream)
     tensors = [
         _torch_cuda.carve(block, offset, host.shape, wire, steps)
         for host, offset, wire, steps in zip(hosts, offsets, wires, strides, strict=True)

@@ -117,6 +117,11 @@ def device(spec: Any) -> torch.device:
 
 def require_cuda(index: int | None = None) -> None:
     """Raise `DriverUnavailable` where torch cannot use CUDA, or a device, with what is missing."""
+    if torch.cuda._is_in_bad_fork():  # where `is_available` may still say yes
+        raise DriverUnavailable(
+            "CUDA cannot be used: it does not survive a fork, and this process was forked from one "
+            "that had used it; start worker processes with the 'spawn' method, or pass device='cpu'"
+        )
     if torch.cuda.is_available():
         count = torch.cuda.device_count()
         if index is None or index < count:
@@ -141,7 +146,11 @@ def converted(tensor: torch.Tensor, device: torch.device, dtype: torch.dtype) ->
     """A copy of `tensor` by torch itself, so that it stays differentiable.
 
     The real part of complex elements is taken where `dtype` is real, without a warning.
+
+    Raises:
+        DriverUnavailable: The process was forked, and one of the two is a CUDA device.
     """
+    _refuse_in_fork(tensor, device)
     if tensor.is_complex() and not dtype.is_complex and dtype != torch.bool:
         tensor = tensor.real
     return tensor.to(device=device, dtype=dtype, copy=True)
@@ -149,9 +158,15 @@ def converted(tensor: torch.Tensor, device: torch.device, dtype: torch.dtype) ->
 
 def moved(tensor: torch.Tensor, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
     """The tensor on a device, by torch itself and differentiable; from the host without waiting."""
+    _refuse_in_fork(tensor, device)
     if tensor.is_complex() and not dtype.is_complex and dtype != torch.bool:
         tensor = tensor.real
     return tensor.to(device=device, dtype=dtype, non_blocking=device.type != "cpu")
+
+
+def _refuse_in_fork(tensor: torch.Tensor, device: torch.device) -> None:
+    if "cuda" in (tensor.device.type, device.type) and torch.cuda._is_in_bad_fork():
+        require_cuda()
 
 
 def fill(out: torch.Tensor, source: torch.Tensor) -> torch.Tensor:

@@ -74,8 +74,10 @@ def _stream(device: int, handle: int) -> Any:
         where = torch.device("cuda", device)
         made: Any = torch.cuda.ExternalStream
         # Given a null handle, that one makes a new stream, which has nothing to do with the null
-        # stream. torch's default stream is the null stream.
-        known = made(handle, device=where) if handle else torch.cuda.default_stream(where)
+        # stream, and 1, as CUDA's interfaces write that, it does not know. torch's default stream
+        # is the null stream.
+        is_null = handle in (0, 1)
+        known = torch.cuda.default_stream(where) if is_null else made(handle, device=where)
         _streams[device, handle] = known
     return known
 
@@ -159,14 +161,15 @@ def on_cuda_memory(described: Any, stream: int | None) -> torch.Tensor:
     current = torch.cuda.current_device()
     if 0 in interface["shape"]:
         return torch.as_tensor(described, device=torch.device("cuda", current))
-    # torch finds out by itself which device this is, and copies when another one was asked for.
+    # Without an index torch finds out whose memory it is, which it does not doubt where one is
+    # named, and then copies to the current device.
     others = [index for index in range(torch.cuda.device_count()) if index != current]
-    for device in (torch.device("cuda", index) for index in (current, *others)):
-        tensor: torch.Tensor = torch.as_tensor(described, device=device)
+    for index in (current, *others):
+        with torch.cuda.device(index):
+            tensor: torch.Tensor = torch.as_tensor(described, device="cuda")
         if tensor.data_ptr() == interface["data"][0]:
             if stream is not None:
-                external: Any = torch.cuda.ExternalStream
-                torch.cuda.current_stream(device).wait_stream(external(stream, device=device))
+                follow(index, current_stream(index), stream)
             return tensor
     raise BufferError("the memory of a __cuda_array_interface__ is on no CUDA device")
 

@@ -187,6 +187,12 @@ def test_layouts(device: Any, index: Any) -> None:
         assert caught.value.reasons == ("strides",)
 
 
+@pytest.mark.parametrize("kind", NUMPY_TO_TORCH, ids=name)
+def test_every_dtype_is_turned_round(device: Any, kind: Any) -> None:
+    a = sample(kind)
+    assert_same_values(dlferry.asarray(Described(a[::-1, ::-2])), reference(a[::-1, ::-2]))
+
+
 @pytest.mark.parametrize("kind", FOREIGN_ORDER, ids=name)
 def test_foreign_byte_order_is_swapped_or_refused(device: Any, kind: Any) -> None:
     a = sample(kind)
