@@ -68,7 +68,7 @@ class Transfer:
 
         Tensors on a device are ordered for the stream that is current at the time of the call, and
         the host does not wait for the copies. Tensors on the host are complete. Each call returns
-        the same objects.
+        the same tensors; their containers are new ones.
 
         Args:
             timeout: How long to wait for the copies at most, in seconds.
