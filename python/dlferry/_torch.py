@@ -123,8 +123,7 @@ def require_cuda(index: int | None = None) -> None:
             "that had used it; start worker processes with the 'spawn' method, or pass device='cpu'"
         )
     if torch.cuda.is_available():
-        count = torch.cuda.device_count()
-        if index is None or index < count:
+        if index is None or index < (count := torch.cuda.device_count()):
             return
         raise DriverUnavailable(
             f"there is no cuda:{index}: torch finds {count} CUDA device(s), numbered from 0; see "
