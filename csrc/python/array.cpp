@@ -7,8 +7,9 @@
 namespace dlferry::python {
 namespace {
 
-// Gives `array`, fresh from `Tensor.numpy()`, another owner of the same memory. NumPy has no call
-// for that: its own refuses to replace a base.
+// Gives `array` the owner of its memory: in place of the tensor, where it is fresh from
+// `Tensor.numpy()`, for NumPy's own call refuses to replace a base. And for a fresh one that call
+// takes 15 ns, to find out whether the base is an array.
 void rebase(PyObject* array, Ref base) noexcept {
   auto* fields = reinterpret_cast<PyArrayObject_fields*>(array);
   const Ref previous = Ref::steal(fields->base);
@@ -36,14 +37,13 @@ PyObject* first_array_on(const Torch& torch, PyObject* tensor, Ref storage) {
 }
 
 PyObject* array_on(const View& view, Ref storage) {
-  PyArray_Descr* descr = PyArray_DescrFromType(*numpy_type_number(view.dtype));
+  PyArray_Descr* descr = numpy_descr(view.dtype);
+  Py_INCREF(descr);  // for the array
   auto* shape = const_cast<npy_intp*>(reinterpret_cast<const npy_intp*>(view.shape));
   auto* strides = const_cast<npy_intp*>(reinterpret_cast<const npy_intp*>(view.strides));
   Ref array = Ref::steal(PyArray_NewFromDescr(&PyArray_Type, descr, view.ndim, shape, strides,
                                               view.data, NPY_ARRAY_WRITEABLE, nullptr));
-  if (!array) return nullptr;
-  auto* made = reinterpret_cast<PyArrayObject*>(array.get());
-  if (PyArray_SetBaseObject(made, storage.release()) < 0) return nullptr;
+  if (array) rebase(array.get(), std::move(storage));
   return array.release();
 }
 

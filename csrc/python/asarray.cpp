@@ -103,29 +103,27 @@ bool is_plain(const Torch& torch, PyObject* object) {
                                        : call.delegate(general);
 }
 
-// Most arrays have nothing about them that a policy would have to decide: shared in the shortest
-// way. Null without an error for the others.
-PyObject* share_carray(const Torch& torch, PyObject* object) {
-  auto* array = reinterpret_cast<PyArrayObject*>(object);
-  if (!PyArray_ISCARRAY(array)) return nullptr;
-  const std::optional<DType> dtype = dtype_from_numpy(PyArray_DESCR(array));
-  return dtype ? share_whole(torch, array, *dtype) : nullptr;
+// Most arrays have nothing about them that a policy would have to decide, and are shared in the
+// shortest way. Of 0 bits for the others.
+dlpack::DataType whole_type(const Torch& torch, PyArrayObject* array) noexcept {
+  if (torch.table == nullptr || !PyArray_ISCARRAY(array)) return {};
+  return dlpack_type_from_numpy(PyArray_DESCR(array));
 }
 
 PyObject* asarray(PyObject*, PyObject* const* args, Py_ssize_t nargs, PyObject* keywords) {
-  const Call call{args, nargs, keywords};
   const Torch* const torch = python::torch();
   if (torch == nullptr) return nullptr;
   if (nargs == 1 && keywords == nullptr) {
     if (PyArray_CheckExact(args[0])) {
-      PyObject* shared = share_carray(*torch, args[0]);
-      if (shared != nullptr || PyErr_Occurred() != nullptr) return shared;
+      auto* array = reinterpret_cast<PyArrayObject*>(args[0]);
+      const dlpack::DataType type = whole_type(*torch, array);
+      if (type.bits != 0) return share_whole(*torch, array, type);
     } else if (is_tensor(*torch, args[0])) {
       Py_INCREF(args[0]);
       return args[0];
     }
   }
-  return convert_or_delegate(*torch, call, Signature::kAsarray);
+  return convert_or_delegate(*torch, {args, nargs, keywords}, Signature::kAsarray);
 }
 
 // A new tensor on the memory of a plain one: what an export and an import through DLPack would
@@ -143,16 +141,19 @@ PyObject* alias(const Torch& torch, PyObject* tensor) {
 }
 
 PyObject* from_dlpack(PyObject*, PyObject* const* args, Py_ssize_t nargs, PyObject* keywords) {
-  const Call call{args, nargs, keywords};
   const Torch* const torch = python::torch();
   if (torch == nullptr) return nullptr;
   if (nargs == 1 && keywords == nullptr) {
-    PyObject* result = Py_TYPE(args[0]) == torch->tensor ? alias(*torch, args[0])
-                       : PyArray_CheckExact(args[0])     ? share_carray(*torch, args[0])
-                                                         : nullptr;
-    if (result != nullptr || PyErr_Occurred() != nullptr) return result;
+    if (PyArray_CheckExact(args[0])) {
+      auto* array = reinterpret_cast<PyArrayObject*>(args[0]);
+      const dlpack::DataType type = whole_type(*torch, array);
+      if (type.bits != 0) return share_whole(*torch, array, type);
+    } else if (Py_TYPE(args[0]) == torch->tensor) {
+      PyObject* result = alias(*torch, args[0]);
+      if (result != nullptr || PyErr_Occurred() != nullptr) return result;
+    }
   }
-  return convert_or_delegate(*torch, call, Signature::kFromDlpack);
+  return convert_or_delegate(*torch, {args, nargs, keywords}, Signature::kFromDlpack);
 }
 
 bool bit_is_set(PyObject* tensor, PyObject* method) {
@@ -170,7 +171,9 @@ PyObject* array_of(const Torch& torch, PyObject* tensor) {
   TensorView seen;
   if (!resizable || !look(torch, tensor, seen)) return nullptr;
   const View& view = seen.view;
-  if (view.device.device_type != dlpack::kCPU || !numpy_type_number(view.dtype)) return nullptr;
+  if (view.device.device_type != dlpack::kCPU || numpy_descr(view.dtype) == nullptr) {
+    return nullptr;
+  }
   if (bit_is_set(tensor, torch.is_neg)) return nullptr;
   if (is_complex(view.dtype) && bit_is_set(tensor, torch.is_conj)) return nullptr;
   return array_on(view, std::move(storage));

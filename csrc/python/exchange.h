@@ -19,8 +19,9 @@ namespace dlferry::python {
 [[nodiscard]] PyObject* share(const Torch& torch, Source& source);
 
 // The same for an array that is aligned, writable, C-contiguous and in native byte order: nothing
-// else has to be known. Null without an error where there is no exchange table.
-[[nodiscard]] PyObject* share_whole(const Torch& torch, PyArrayObject* array, DType dtype);
+// but the type of its elements has to be known. Needs the table.
+[[nodiscard]] PyObject* share_whole(const Torch& torch, PyArrayObject* array,
+                                    dlpack::DataType type);
 
 // A fresh, ordinary CPU tensor with the source's elements cast to `dtype`. Keeps the strides of a
 // dense source. Releases the GIL while copying much.

@@ -53,6 +53,14 @@ constexpr auto kByTypeNumber = [] {
   return table;
 }();
 
+std::array<dlpack::DataType, kByTypeNumber.size()> dlpack_types{};
+
+void find_dlpack_types() noexcept {
+  for (std::size_t number = 0; number < kByTypeNumber.size(); ++number) {
+    if (kByTypeNumber[number]) dlpack_types[number] = info(*kByTypeNumber[number]).dlpack;
+  }
+}
+
 struct ScalarType {
   PyTypeObject* type;  // NumPy's: it lives as long as the process
   DType dtype;
@@ -72,10 +80,34 @@ void find_scalar_types() noexcept {
   }
 }
 
+struct TypeNumber {
+  DType dtype;
+  int number;
+};
+
+constexpr TypeNumber kTypeNumbers[] = {
+    {DType::kBool, NPY_BOOL},           {DType::kUInt8, NPY_UINT8},
+    {DType::kInt8, NPY_INT8},           {DType::kUInt16, NPY_UINT16},
+    {DType::kInt16, NPY_INT16},         {DType::kUInt32, NPY_UINT32},
+    {DType::kInt32, NPY_INT32},         {DType::kUInt64, NPY_UINT64},
+    {DType::kInt64, NPY_INT64},         {DType::kFloat16, NPY_FLOAT16},
+    {DType::kFloat32, NPY_FLOAT32},     {DType::kFloat64, NPY_FLOAT64},
+    {DType::kComplex64, NPY_COMPLEX64}, {DType::kComplex128, NPY_COMPLEX128},
+};
+std::array<PyArray_Descr*, kDTypeCount> descrs{};
+
+void find_descrs() noexcept {
+  for (const auto& [dtype, number] : kTypeNumbers) {
+    descrs[static_cast<std::size_t>(dtype)] = PyArray_DescrFromType(number);
+  }
+}
+
 }  // namespace
 
 bool import_numpy() {
   if (_import_array() < 0) return false;
+  find_dlpack_types();
+  find_descrs();
   find_scalar_types();
   return true;
 }
@@ -93,39 +125,13 @@ std::optional<DType> dtype_from_numpy(PyArray_Descr* descr) noexcept {
   return PyTypeNum_ISUSERDEF(descr->type_num) ? dtype_from_ml_dtypes(descr) : std::nullopt;
 }
 
-std::optional<int> numpy_type_number(DType dtype) noexcept {
-  switch (dtype) {
-    case DType::kBool:
-      return NPY_BOOL;
-    case DType::kUInt8:
-      return NPY_UINT8;
-    case DType::kInt8:
-      return NPY_INT8;
-    case DType::kUInt16:
-      return NPY_UINT16;
-    case DType::kInt16:
-      return NPY_INT16;
-    case DType::kUInt32:
-      return NPY_UINT32;
-    case DType::kInt32:
-      return NPY_INT32;
-    case DType::kUInt64:
-      return NPY_UINT64;
-    case DType::kInt64:
-      return NPY_INT64;
-    case DType::kFloat16:
-      return NPY_FLOAT16;
-    case DType::kFloat32:
-      return NPY_FLOAT32;
-    case DType::kFloat64:
-      return NPY_FLOAT64;
-    case DType::kComplex64:
-      return NPY_COMPLEX64;
-    case DType::kComplex128:
-      return NPY_COMPLEX128;
-    default:
-      return std::nullopt;
-  }
+dlpack::DataType dlpack_type_from_numpy(PyArray_Descr* descr) noexcept {
+  const auto number = static_cast<std::size_t>(descr->type_num);
+  if (number < dlpack_types.size()) return dlpack_types[number];
+  const auto dtype = dtype_from_numpy(descr);
+  return dtype ? info(*dtype).dlpack : dlpack::DataType{};
 }
+
+PyArray_Descr* numpy_descr(DType dtype) noexcept { return descrs[static_cast<std::size_t>(dtype)]; }
 
 }  // namespace dlferry::python

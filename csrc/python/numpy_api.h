@@ -24,11 +24,14 @@ namespace dlferry::python {
 // The float8 family and bfloat16 are ml_dtypes', recognised by name without importing it.
 [[nodiscard]] std::optional<DType> dtype_from_numpy(PyArray_Descr* descr) noexcept;
 
+// The same in DLPack's terms, in one step; of 0 bits for what torch cannot hold.
+[[nodiscard]] dlpack::DataType dlpack_type_from_numpy(PyArray_Descr* descr) noexcept;
+
 // Of a scalar of NumPy's own types, whose value PyArray_ScalarAsCtype gives; empty for what is
 // none.
 [[nodiscard]] std::optional<DType> dtype_from_scalar(PyObject* object) noexcept;
 
-// NumPy's own type number; empty for the dtypes that NumPy itself does not have.
-[[nodiscard]] std::optional<int> numpy_type_number(DType dtype) noexcept;
+// NumPy's own dtype object, borrowed; null for the dtypes that NumPy itself does not have.
+[[nodiscard]] PyArray_Descr* numpy_descr(DType dtype) noexcept;
 
 }  // namespace dlferry::python

@@ -1,6 +1,7 @@
 #include "tensor/dtype.h"
 
 #include <array>
+#include <bit>
 
 namespace dlferry {
 namespace {
@@ -29,18 +30,25 @@ constexpr std::array<DTypeInfo, kDTypeCount> kTable = {{
     {"float8_e8m0fnu", {dlpack::kFloat8_e8m0fnu, 8, 1}, 0, 1},
 }};
 
+// By DLPack's code and the logarithm of its bits: every look at a tensor passes here.
+constexpr auto kByCode = [] {
+  std::array<std::array<std::optional<DType>, 8>, dlpack::kFloat8_e8m0fnu + 1> table{};
+  for (std::size_t i = 0; i < kTable.size(); ++i) {
+    const dlpack::DataType type = kTable[i].dlpack;
+    table[type.code][static_cast<std::size_t>(std::countr_zero(type.bits))] = static_cast<DType>(i);
+  }
+  return table;
+}();
+
 }  // namespace
 
 const DTypeInfo& info(DType dtype) noexcept { return kTable[static_cast<std::size_t>(dtype)]; }
 
 std::optional<DType> dtype_from_dlpack(dlpack::DataType type) noexcept {
-  if (type.lanes != 1) return std::nullopt;
-  for (std::size_t i = 0; i < kTable.size(); ++i) {
-    if (kTable[i].dlpack.code == type.code && kTable[i].dlpack.bits == type.bits) {
-      return static_cast<DType>(i);
-    }
+  if (type.lanes != 1 || type.code >= kByCode.size() || !std::has_single_bit(type.bits)) {
+    return std::nullopt;
   }
-  return std::nullopt;
+  return kByCode[type.code][static_cast<std::size_t>(std::countr_zero(type.bits))];
 }
 
 std::optional<DType> dtype_from_name(std::string_view name) noexcept {

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import typing
-
 from dlferry import (
     _convert,
     _driver,
@@ -16,19 +13,20 @@ from dlferry import (
     _to_numpy,
     _torch,
 )
+from dlferry._collate import collate
 from dlferry._config import show_config
+from dlferry._copyto import copyto
 from dlferry._errors import CopyRequired, CudaError, DriverUnavailable, UnsupportedInput
+from dlferry._explain import Plan, explain
 from dlferry._guard import copy_guard
+from dlferry._pinned import empty_pinned, memory_stats, pin
+from dlferry._prefetch import Prefetcher, prefetch
 from dlferry._threads import configure as _configure_threads
+from dlferry._transfer import Transfer, to_device, to_host, transfer
 from dlferry._version import __version__
 
-if typing.TYPE_CHECKING:
-    from dlferry._collate import collate
-    from dlferry._copyto import copyto
-    from dlferry._explain import Plan, explain
-    from dlferry._pinned import empty_pinned, memory_stats, pin
-    from dlferry._prefetch import Prefetcher, prefetch
-    from dlferry._transfer import Transfer, to_device, to_host, transfer
+# No `__getattr__`, by which some of these could be imported later: of a module that has one, Python
+# does not learn where its names are, and takes 50 ns to find `dlferry.asarray` each time.
 
 __all__ = [
     "CopyRequired",
@@ -57,23 +55,6 @@ __all__ = [
     "transfer",
 ]
 
-# Imported when they are first asked for: who converts arrays does not wait for the rest.
-_LATER = {
-    "Plan": "_explain",
-    "Prefetcher": "_prefetch",
-    "Transfer": "_transfer",
-    "collate": "_collate",
-    "copyto": "_copyto",
-    "empty_pinned": "_pinned",
-    "explain": "_explain",
-    "memory_stats": "_pinned",
-    "pin": "_pinned",
-    "prefetch": "_prefetch",
-    "to_device": "_transfer",
-    "to_host": "_transfer",
-    "transfer": "_transfer",
-}
-
 asarray = _convert.asarray
 from_dlpack = _convert.from_dlpack
 to_numpy = _to_numpy.to_numpy
@@ -100,15 +81,6 @@ if _native.NATIVE:
 
 _configure_threads()
 _driver.configure()
-
-
-def __getattr__(name: str) -> object:
-    module = _LATER.get(name)
-    if module is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value: object = getattr(importlib.import_module(f"{__name__}.{module}"), name)
-    globals()[name] = value
-    return value
 
 
 def __dir__() -> list[str]:

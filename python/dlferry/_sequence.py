@@ -27,7 +27,7 @@ NUMPY_NAMES = set(_torch.DTYPE_NAMES[:9]) | {
 }  # fmt: skip
 
 
-@dataclass
+@dataclass(eq=False, repr=False)  # as in `_cuda_array`
 class Leaves:
     """What a scan finds: the elements in order, all numbers or arrays of one shape each."""
 
