@@ -10,6 +10,7 @@ namespace dlferry::dlpack {
 
 inline constexpr std::uint32_t kMajorVersion = 1;
 inline constexpr std::uint32_t kMinorVersion = 3;
+inline constexpr std::uint32_t kMinorWithoutStrides = 1;  // the last: null means C-contiguous
 
 struct Version {
   std::uint32_t major;

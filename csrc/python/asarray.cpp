@@ -104,9 +104,9 @@ bool is_plain(const Torch& torch, PyObject* object) {
 }
 
 // Most arrays have nothing about them that a policy would have to decide, and are shared in the
-// shortest way. Of 0 bits for the others.
-dlpack::DataType whole_type(const Torch& torch, PyArrayObject* array) noexcept {
-  if (torch.table == nullptr || !PyArray_ISCARRAY(array)) return {};
+// shortest way. Null for the others.
+const dlpack::DataType* whole_type(const Torch& torch, PyArrayObject* array) noexcept {
+  if (torch.table == nullptr || !PyArray_ISCARRAY(array)) return nullptr;
   return dlpack_type_from_numpy(PyArray_DESCR(array));
 }
 
@@ -114,10 +114,11 @@ PyObject* asarray(PyObject*, PyObject* const* args, Py_ssize_t nargs, PyObject* 
   const Torch* const torch = python::torch();
   if (torch == nullptr) return nullptr;
   if (nargs == 1 && keywords == nullptr) {
-    if (PyArray_CheckExact(args[0])) {
+    if (PyArray_CheckExact(args[0])) [[likely]] {
       auto* array = reinterpret_cast<PyArrayObject*>(args[0]);
-      const dlpack::DataType type = whole_type(*torch, array);
-      if (type.bits != 0) return share_whole(*torch, array, type);
+      const dlpack::DataType* type = whole_type(*torch, array);
+      if (type != nullptr) [[likely]]
+        return share_whole(*torch, array, *type);
     } else if (is_tensor(*torch, args[0])) {
       Py_INCREF(args[0]);
       return args[0];
@@ -144,10 +145,11 @@ PyObject* from_dlpack(PyObject*, PyObject* const* args, Py_ssize_t nargs, PyObje
   const Torch* const torch = python::torch();
   if (torch == nullptr) return nullptr;
   if (nargs == 1 && keywords == nullptr) {
-    if (PyArray_CheckExact(args[0])) {
+    if (PyArray_CheckExact(args[0])) [[likely]] {
       auto* array = reinterpret_cast<PyArrayObject*>(args[0]);
-      const dlpack::DataType type = whole_type(*torch, array);
-      if (type.bits != 0) return share_whole(*torch, array, type);
+      const dlpack::DataType* type = whole_type(*torch, array);
+      if (type != nullptr) [[likely]]
+        return share_whole(*torch, array, *type);
     } else if (Py_TYPE(args[0]) == torch->tensor) {
       PyObject* result = alias(*torch, args[0]);
       if (result != nullptr || PyErr_Occurred() != nullptr) return result;

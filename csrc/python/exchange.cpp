@@ -15,9 +15,6 @@ namespace {
 // Below this many bytes a copy takes less time than giving the GIL away and getting it back.
 constexpr std::int64_t kCopyUnderGil = 64 << 10;
 
-// The last minor version of DLPack in which null strides mean C-contiguous.
-constexpr std::uint32_t kMinorWithoutStrides = 1;
-
 // What a shared tensor holds: the managed tensor that torch was given, the owner behind it, and the
 // shape and strides, all in one allocation. `Managed` is the versioned or the legacy record.
 template <typename Managed>
@@ -64,38 +61,6 @@ struct Block {
 using VersionedBlock = Block<dlpack::ManagedTensorVersioned>;
 using LegacyBlock = Block<dlpack::ManagedTensor>;
 
-// What a tensor on a whole ndarray holds, which is all that `Block` would, written straight from
-// the array: what is not torch's in `asarray(ndarray)` is hardly more than this.
-struct ArrayBlock {
-  dlpack::ManagedTensorVersioned managed;  // followed by the shape
-
-  static void release(dlpack::ManagedTensorVersioned* self) noexcept {
-    auto* array = static_cast<PyObject*>(self->manager_ctx);
-    std::free(self);  // an ArrayBlock begins with it
-    drop_anywhere(array);
-  }
-
-  [[nodiscard]] static ArrayBlock* make(PyArrayObject* array, dlpack::DataType type) {
-    const int ndim = PyArray_NDIM(array);
-    const npy_intp* const dims = PyArray_DIMS(array);
-    void* memory = std::malloc(sizeof(ArrayBlock) + static_cast<std::size_t>(ndim) * sizeof *dims);
-    if (memory == nullptr) {
-      PyErr_NoMemory();
-      return nullptr;
-    }
-    auto* block = static_cast<ArrayBlock*>(memory);
-    auto* shape = reinterpret_cast<std::int64_t*>(block + 1);
-    for (int axis = 0; axis < ndim; ++axis) shape[axis] = dims[axis];
-    Py_INCREF(array);
-    block->managed = {{dlpack::kMajorVersion, kMinorWithoutStrides},
-                      array,
-                      &ArrayBlock::release,
-                      0,
-                      {PyArray_DATA(array), {dlpack::kCPU, 0}, ndim, type, shape, nullptr, 0}};
-    return block;
-  }
-};
-
 void destroy_legacy_capsule(PyObject* capsule) {
   if (PyCapsule_IsValid(capsule, dlpack::kCapsule) == 0) return;  // torch took it
   auto* managed =
@@ -120,24 +85,14 @@ PyObject* share_by_capsule(const Torch& torch, Source& source) {
   return PyObject_CallFunctionObjArgs(torch.from_capsule, capsule.get(), dtype, nullptr);
 }
 
-// Torch takes `managed` over; does not, when it fails.
-PyObject* import(const Torch& torch, dlpack::ManagedTensorVersioned* managed) {
-  void* tensor = nullptr;
-  if (torch.table->managed_tensor_to_py_object_no_sync(managed, &tensor) == 0) {
-    return static_cast<PyObject*>(tensor);
-  }
-  managed->deleter(managed);
-  return nullptr;
-}
-
 PyObject* share_by_table(const Torch& torch, Source& source) {
   VersionedBlock* block = VersionedBlock::make(source.view, source.contiguous);
   if (block == nullptr) return nullptr;
-  block->managed.version = {dlpack::kMajorVersion,
-                            source.contiguous ? kMinorWithoutStrides : dlpack::kMinorVersion};
+  block->managed.version = {dlpack::kMajorVersion, source.contiguous ? dlpack::kMinorWithoutStrides
+                                                                     : dlpack::kMinorVersion};
   block->managed.flags = 0;
   block->owner = std::move(source.owner);
-  return import(torch, &block->managed);
+  return import_managed(torch, &block->managed);
 }
 
 Ref tuple_of(const std::int64_t* values, int count) {
@@ -194,15 +149,19 @@ Ref empty_strided(const Torch& torch, const View& like, const std::int64_t* stri
   return tensor;
 }
 
+PyObject* import_managed(const Torch& torch, dlpack::ManagedTensorVersioned* managed) {
+  void* tensor = nullptr;
+  if (torch.table->managed_tensor_to_py_object_no_sync(managed, &tensor) == 0) {
+    return static_cast<PyObject*>(tensor);
+  }
+  managed->deleter(managed);  // torch does not, when it fails
+  return nullptr;
+}
+
 PyObject* share(const Torch& torch, Source& source) {
   if (!source.owner.claim()) return nullptr;
   if (torch.table == nullptr) return share_by_capsule(torch, source);
   return share_by_table(torch, source);
-}
-
-PyObject* share_whole(const Torch& torch, PyArrayObject* array, dlpack::DataType type) {
-  ArrayBlock* block = ArrayBlock::make(array, type);
-  return block == nullptr ? nullptr : import(torch, &block->managed);
 }
 
 namespace {

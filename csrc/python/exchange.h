@@ -14,6 +14,9 @@
 
 namespace dlferry::python {
 
+// A tensor on what `managed` describes, which torch takes over; let go if torch refuses.
+[[nodiscard]] PyObject* import_managed(const Torch& torch, dlpack::ManagedTensorVersioned* managed);
+
 // A tensor on the source's memory. Takes the owner over; drops it if torch refuses.
 // Wants: a dtype, strides that torch can represent, memory that exists.
 [[nodiscard]] PyObject* share(const Torch& torch, Source& source);
@@ -21,7 +24,7 @@ namespace dlferry::python {
 // The same for an array that is aligned, writable, C-contiguous and in native byte order: nothing
 // but the type of its elements has to be known. Needs the table.
 [[nodiscard]] PyObject* share_whole(const Torch& torch, PyArrayObject* array,
-                                    dlpack::DataType type);
+                                    const dlpack::DataType& type);
 
 // A fresh, ordinary CPU tensor with the source's elements cast to `dtype`. Keeps the strides of a
 // dense source. Releases the GIL while copying much.

@@ -125,11 +125,14 @@ std::optional<DType> dtype_from_numpy(PyArray_Descr* descr) noexcept {
   return PyTypeNum_ISUSERDEF(descr->type_num) ? dtype_from_ml_dtypes(descr) : std::nullopt;
 }
 
-dlpack::DataType dlpack_type_from_numpy(PyArray_Descr* descr) noexcept {
+const dlpack::DataType* dlpack_type_from_numpy(PyArray_Descr* descr) noexcept {
   const auto number = static_cast<std::size_t>(descr->type_num);
-  if (number < dlpack_types.size()) return dlpack_types[number];
+  if (number < dlpack_types.size()) [[likely]] {
+    const dlpack::DataType* type = &dlpack_types[number];
+    return type->bits == 0 ? nullptr : type;
+  }
   const auto dtype = dtype_from_numpy(descr);
-  return dtype ? info(*dtype).dlpack : dlpack::DataType{};
+  return dtype ? &info(*dtype).dlpack : nullptr;
 }
 
 PyArray_Descr* numpy_descr(DType dtype) noexcept { return descrs[static_cast<std::size_t>(dtype)]; }

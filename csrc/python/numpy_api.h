@@ -24,8 +24,8 @@ namespace dlferry::python {
 // The float8 family and bfloat16 are ml_dtypes', recognised by name without importing it.
 [[nodiscard]] std::optional<DType> dtype_from_numpy(PyArray_Descr* descr) noexcept;
 
-// The same in DLPack's terms, in one step; of 0 bits for what torch cannot hold.
-[[nodiscard]] dlpack::DataType dlpack_type_from_numpy(PyArray_Descr* descr) noexcept;
+// The same in DLPack's terms, in one step; null for what torch cannot hold.
+[[nodiscard]] const dlpack::DataType* dlpack_type_from_numpy(PyArray_Descr* descr) noexcept;
 
 // Of a scalar of NumPy's own types, whose value PyArray_ScalarAsCtype gives; empty for what is
 // none.

@@ -2,56 +2,18 @@
 
 #include <utility>
 
+#include "python/gil.h"
+
 namespace dlferry::python {
 namespace {
 
-// From the moment that finalisation begins: a thread that asked for the GIL then would never go on.
-bool interpreter_is_gone() noexcept { return Py_IsInitialized() == 0; }
-
-PyThreadState* current_thread_state() noexcept {
-#if PY_VERSION_HEX >= 0x030D0000
-  return PyThreadState_GetUnchecked();
-#else
-  return _PyThreadState_UncheckedGet();
-#endif
-}
-
-// Holds the GIL, whether or not this thread had it. PyGILState_Ensure does the same for about 12 ns
-// more, a twenty-fifth of a whole conversion: it finds the thread's state thrice, and counts.
-class Gil {
- public:
-  Gil() noexcept : own_(PyGILState_GetThisThreadState()) {
-    if (own_ == nullptr) {
-      made_ = PyGILState_Ensure();  // a thread that Python has not seen, or has forgotten
-    } else if (own_ != current_thread_state()) {
-      PyEval_RestoreThread(own_);
-    } else {
-      held_before_ = true;
-    }
-  }
-  Gil(const Gil&) = delete;
-  Gil& operator=(const Gil&) = delete;
-  ~Gil() {
-    if (own_ == nullptr) {
-      PyGILState_Release(made_);
-    } else if (!held_before_) {
-      PyEval_SaveThread();
-    }
-  }
-
- private:
-  PyThreadState* own_;
-  PyGILState_STATE made_{};
-  bool held_before_ = false;
-};
-
-}  // namespace
-
-void drop_anywhere(PyObject* object) noexcept {
+void drop_on_any_thread(PyObject* object) noexcept {
   if (interpreter_is_gone()) return;
   const Gil gil;
   drop_keeping_error(object);
 }
+
+}  // namespace
 
 Owner Owner::of(Ref object) noexcept { return {Kind::kObject, object.release()}; }
 
@@ -69,7 +31,7 @@ void Owner::release() noexcept {
       return;
     case Kind::kObject:
     case Kind::kCapsule:
-      drop_anywhere(static_cast<PyObject*>(pointer_));
+      drop_on_any_thread(static_cast<PyObject*>(pointer_));
       return;
     case Kind::kManaged: {
       auto* tensor = static_cast<dlpack::ManagedTensor*>(pointer_);

@@ -11,10 +11,6 @@
 
 namespace dlferry::python {
 
-// Drops a reference on any thread, with or without the GIL; leaks it once the interpreter is gone,
-// because there is no one left to release it.
-void drop_anywhere(PyObject* object) noexcept;
-
 // Keeps foreign memory alive: a Python object, or a managed tensor whose deleter is still to be
 // called. Move-only. May be dropped on any thread, with or without the GIL; a Python object that
 // outlives the interpreter is leaked, because there is no one left to release it.
