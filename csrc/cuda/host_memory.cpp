@@ -74,7 +74,7 @@ std::byte* map_pages(std::size_t bytes, std::size_t page) noexcept {
 
 // The driver locks pages that are there much faster than pages that it has to ask for one by one.
 void touch_pages(std::byte* data, std::size_t bytes, std::size_t page) noexcept {
-  prepare_pages(data, bytes);
+  NewPages(data, bytes).reach_all();
   const auto touch_chunk = [=](std::size_t chunk) noexcept {
     const std::size_t end = std::min(bytes, (chunk + 1) * kHugePage);
     for (std::size_t at = chunk * kHugePage; at < end; at += page) {

@@ -187,8 +187,8 @@ void copy_elements(std::byte* data, const std::int64_t* strides, DType dtype, co
   from.shape = destination.shape = shape.data();
   from.strides = steps.data();
   PyThreadState* state = PyEval_SaveThread();
-  prepare_pages(data, static_cast<std::size_t>(size));
-  host_copy(destination, from);
+  NewPages pages(data, static_cast<std::size_t>(size));
+  host_copy(destination, from, size, &pages);
   PyEval_RestoreThread(state);
 }
 

@@ -10,6 +10,7 @@
 #include "python/exchange.h"
 #include "python/fresh.h"
 #include "python/numbers.h"
+#include "tensor/pages.h"
 
 namespace dlferry::python {
 
@@ -73,9 +74,9 @@ class Leaves {
   // Of a leaf whose own axes begin there; wraps around for memory that cannot be.
   [[nodiscard]] std::size_t size_from(int axis) const noexcept;
 
-  void fill_arrays(const View& out) const noexcept;
+  void fill_arrays(const View& out, NewPages& pages) const noexcept;
   [[nodiscard]] bool fill_numbers(const View& out) const;
-  void copy_array(const View& out, const Leaf& leaf) const noexcept;
+  void copy_array(const View& out, const Leaf& leaf, NewPages& pages) const noexcept;
   [[nodiscard]] View view_of(const Leaf& leaf) const noexcept;
   [[nodiscard]] std::byte* place_of(const View& out, const Leaf& leaf) const noexcept;
 

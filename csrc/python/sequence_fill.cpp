@@ -27,21 +27,23 @@ bool Leaves::fill(const View& out, bool fresh) const {
   if (has_arrays_) {
     const std::size_t bytes = count_ * item_size(out.dtype);
     PyThreadState* state = bytes < kCopyUnderGil ? nullptr : PyEval_SaveThread();
-    if (fresh) prepare_pages(out.data, bytes);
-    fill_arrays(out);
+    NewPages pages(out.data, fresh ? bytes : 0);
+    fill_arrays(out, pages);
     if (state != nullptr) PyEval_RestoreThread(state);
   }
   return fill_numbers(out);
 }
 
 // Nothing here touches a Python object: other threads run.
-void Leaves::fill_arrays(const View& out) const noexcept {
+void Leaves::fill_arrays(const View& out, NewPages& pages) const noexcept {
   const std::size_t item = item_size(out.dtype);
   const auto bytes_of = [&](const Leaf& leaf) {
     return size_from(leaf.axis) * std::max(item, item_size(leaf.dtype));
   };
   const auto copy_small = [&](const Leaf& leaf) {
-    if (leaf.kind == Leaf::Kind::kArray && bytes_of(leaf) < kLargeLeaf) copy_array(out, leaf);
+    if (leaf.kind == Leaf::Kind::kArray && bytes_of(leaf) < kLargeLeaf) {
+      copy_array(out, leaf, pages);
+    }
   };
   const std::size_t bytes = count_ * item;
   if (bytes < kParallelBytes) {
@@ -54,18 +56,20 @@ void Leaves::fill_arrays(const View& out) const noexcept {
     });
   }
   for (const Leaf& leaf : leaves_) {
-    if (leaf.kind == Leaf::Kind::kArray && bytes_of(leaf) >= kLargeLeaf) copy_array(out, leaf);
+    if (leaf.kind == Leaf::Kind::kArray && bytes_of(leaf) >= kLargeLeaf) {
+      copy_array(out, leaf, pages);
+    }
   }
 }
 
-void Leaves::copy_array(const View& out, const Leaf& leaf) const noexcept {
+void Leaves::copy_array(const View& out, const Leaf& leaf, NewPages& pages) const noexcept {
   const View source = view_of(leaf);
   View place = source;
   place.data = place_of(out, leaf);
   place.strides = out.strides + leaf.axis;
   place.dtype = out.dtype;
   place.swapped = false;
-  host_copy(place, source, static_cast<std::int64_t>(count_ * item_size(out.dtype)));
+  host_copy(place, source, static_cast<std::int64_t>(count_ * item_size(out.dtype)), &pages);
 }
 
 bool Leaves::fill_numbers(const View& out) const {

@@ -88,6 +88,16 @@ Conversion conversion_between(const View& dst, const View& src) noexcept {
   return conversion;
 }
 
+// Of what a box writes.
+const std::byte* end_of(const Box& box, std::size_t item) noexcept {
+  const std::byte* end = box.dst + item;
+  for (int i = 0; i < box.ndim; ++i) {
+    const Axis& axis = box.axes[static_cast<std::size_t>(i)];
+    end += (axis.count - 1) * axis.dst;
+  }
+  return end;
+}
+
 void copy_box(const Box& box, std::optional<int> across, const Conversion& conversion) noexcept {
   if (across) {
     copy_tiles(box, *across, conversion);
@@ -102,7 +112,8 @@ bool can_copy(DType to, DType from) noexcept {
   return to == from || (to != DType::kComplex32 && from != DType::kComplex32);
 }
 
-void host_copy(const View& dst, const View& src, std::int64_t whole_bytes) noexcept {
+void host_copy(const View& dst, const View& src, std::int64_t whole_bytes,
+               NewPages* pages) noexcept {
   const std::int64_t count = element_count(dst);
   if (count == 0) return;
   Conversion conversion = conversion_between(dst, src);
@@ -114,17 +125,20 @@ void host_copy(const View& dst, const View& src, std::int64_t whole_bytes) noexc
       std::max(to_bytes, whole_bytes) >= static_cast<std::int64_t>(last_cache_bytes() / 2);
   if (bytes < kParallelBytes && !conversion.changes_bytes() && !conversion.stream &&
       is_contiguous(dst) && is_contiguous(src)) {
+    if (pages != nullptr) pages->reach(dst.data + bytes);
     std::memcpy(dst.data, src.data, static_cast<std::size_t>(bytes));
     return;
   }
 
   const Box box = make_box(dst, src);
   const std::optional<int> across = tile_axis(box);
-  if (bytes < kParallelBytes) return copy_box(box, across, conversion);
-  const Cut cut(box, across, bytes / kTaskBytes);
-  const auto copy_piece = [&](std::size_t index) noexcept {
-    copy_box(cut.piece(index), across, conversion);
+  const auto copy = [&](const Box& piece) noexcept {
+    if (pages != nullptr) pages->reach(end_of(piece, conversion.to_size));
+    copy_box(piece, across, conversion);
   };
+  if (bytes < kParallelBytes) return copy(box);
+  const Cut cut(box, across, bytes / kTaskBytes);
+  const auto copy_piece = [&](std::size_t index) noexcept { copy(cut.piece(index)); };
   parallel(cut.pieces(), copy_piece);
 }
 

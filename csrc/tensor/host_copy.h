@@ -1,6 +1,7 @@
 // Copies between host memory: gather, cast and byte-swap in one pass.
 #pragma once
 
+#include "tensor/pages.h"
 #include "tensor/view.h"
 
 namespace dlferry {
@@ -15,9 +16,10 @@ namespace dlferry {
 // strides and byte order; `dst` has native byte order and no element twice. Both are host memory of
 // one shape and do not overlap; complex32 casts to and from nothing but itself.
 //
-// Large copies are shared among the threads of workers.h, and for new memory `prepare_pages` comes
-// first. Where `dst` is one of many parts that are copied one after another, `whole_bytes` says how
-// large they are together. Knows no Python: the caller releases the GIL. Throws nothing.
-void host_copy(const View& dst, const View& src, std::int64_t whole_bytes = 0) noexcept;
+// Large copies are shared among the threads of workers.h. Where `dst` is one of many parts that are
+// copied one after another, `whole_bytes` says how large they are together; where it lies in new
+// memory, `pages` are that memory's. Knows no Python: the caller releases the GIL. Throws nothing.
+void host_copy(const View& dst, const View& src, std::int64_t whole_bytes = 0,
+               NewPages* pages = nullptr) noexcept;
 
 }  // namespace dlferry

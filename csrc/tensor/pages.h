@@ -1,14 +1,37 @@
 // Cheap pages for large new memory.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 
 namespace dlferry {
 
-// Puts huge pages under a large destination that has just been allocated, is about to be
-// overwritten, and that nobody has written to yet: some of its bytes are set to zero here. Without
-// this, a copy into new memory spends most of its time on page faults. Small blocks, and whatever
-// lies outside [data, data + bytes), stay as they are.
-void prepare_pages(std::byte* data, std::size_t bytes) noexcept;
+// Whether this Linux makes pages that it is asked for (5.14 and later).
+[[nodiscard]] bool makes_pages() noexcept;
+
+// The huge pages under a large destination that has just been allocated, that is about to be
+// overwritten, and that nobody has written to yet. Without them, a copy into new memory spends most
+// of its time on page faults. The threads that write make them, each shortly before it is written
+// to, since what Linux has just cleared is still in a cache; all at once, here, where it has to be
+// written to for that (`on_demand` is false). Small blocks, and whatever lies outside
+// [data, data + bytes), stay as they are.
+class NewPages {
+ public:
+  NewPages(std::byte* data, std::size_t bytes, bool on_demand = makes_pages()) noexcept;
+
+  // To be called before a thread writes below `end`, and to call again does no harm. Another thread
+  // may still be making some of the pages: then both do.
+  void reach(const std::byte* end) noexcept;
+
+  // All of them, by all threads.
+  void reach_all() noexcept;
+
+ private:
+  void make(std::size_t page) const noexcept;
+
+  std::byte* first_ = nullptr;
+  std::size_t count_ = 0;
+  std::atomic<std::size_t> next_{0};
+};
 
 }  // namespace dlferry

@@ -165,11 +165,18 @@ void pages() {
   CHECK(memory != MAP_FAILED);
   auto* data = static_cast<std::byte*>(memory);
   data[0] = data[kBytes - 1] = std::byte{7};
-  prepare_pages(data + 1, kBytes - 2);
-  prepare_pages(data + 1, 100);  // too small for any
-  prepare_pages(data + 1, 0);
+  NewPages(data + 1, kBytes - 2, /*on_demand=*/false).reach_all();
+  NewPages(data + 1, 100).reach_all();  // too small for any
+  NewPages(data + 1, 0).reach_all();
   CHECK(data[0] == std::byte{7} && data[kBytes - 1] == std::byte{7});
   CHECK(std::all_of(data + 1, data + kBytes - 1, [](std::byte b) { return b == std::byte{0}; }));
+  // On demand, what has been written stays: another thread may have been faster.
+  std::fill_n(data, kBytes, std::byte{7});
+  NewPages pages(data, kBytes, /*on_demand=*/true);
+  for (std::size_t end = 0; end < kBytes; end += 700'000) pages.reach(data + end);
+  pages.reach(data + kBytes);
+  pages.reach_all();
+  CHECK(std::all_of(data, data + kBytes, [](std::byte b) { return b == std::byte{7}; }));
   munmap(memory, kBytes);
 }
 
