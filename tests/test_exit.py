@@ -8,10 +8,11 @@ import textwrap
 
 import pytest
 
+HEAD = "import ctypes, os, signal, sys, threading, numpy as np, torch, dlferry\n"
 
-def run_script(body: str) -> subprocess.CompletedProcess[str]:
+
+def run_script(body: str, head: str = HEAD) -> subprocess.CompletedProcess[str]:
     """Runs a program in a fresh interpreter; it must say `end` and exit with 0, in silence."""
-    head = "import ctypes, os, signal, sys, threading, numpy as np, torch, dlferry\n"
     done = subprocess.run(
         [sys.executable, "-X", "faulthandler", "-W", "error", "-c", head + textwrap.dedent(body)],
         capture_output=True,
@@ -107,6 +108,44 @@ EXITS: dict[str, str] = {
 @pytest.mark.parametrize("case", EXITS)
 def test_the_interpreter_ends_quietly(case: str) -> None:
     run_script(EXITS[case])
+
+
+# Torch's own deleters end the process here, so ours are called without it: it is kept from
+# importing what it is given.
+WAITING_DELETERS = """
+    for klass in torch.Tensor.__mro__:
+        if "__dlpack_c_exchange_api__" in vars(klass):
+            del klass.__dlpack_c_exchange_api__
+    get, name = ctypes.pythonapi.PyCapsule_GetPointer, ctypes.pythonapi.PyCapsule_SetName
+    get.restype, get.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+    name.argtypes = [ctypes.py_object, ctypes.c_char_p]
+    used = b"used_dltensor"
+    taken = []
+    def take(capsule, dtype):
+        taken.append(get(capsule, b"dltensor"))
+        name(capsule, used)
+        return torch.ones(1)
+    import dlferry._torch
+    dlferry._torch.from_capsule = take
+    for _ in range(20):
+        dlferry.asarray(np.arange(9.0))
+    assert len(taken) == 20
+    libc = ctypes.PyDLL(None)  # which keeps the GIL
+    libc.pthread_create.argtypes = [ctypes.c_void_p] * 4
+    def last():
+        thread = ctypes.c_ulong()
+        for pointer in taken:
+            deleter = ctypes.c_void_p.from_address(pointer + 56).value
+            libc.pthread_create(ctypes.addressof(thread), None, deleter, pointer)
+        libc.usleep(50_000)  # until they wait for the GIL: nothing shows that they do
+    print("end", flush=True)
+    """
+
+
+@pytest.mark.native
+def test_deleters_may_wait_for_the_gil_when_the_interpreter_ends() -> None:
+    # Registered before all others, so called after them, with nothing between it and the end.
+    run_script(WAITING_DELETERS, "import atexit; atexit.register(lambda: last())\n" + HEAD)
 
 
 FORK = """

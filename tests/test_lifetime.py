@@ -265,3 +265,55 @@ def test_numpy_takes_a_result_and_gives_it_back() -> None:
     assert owner() is None
     capsule = dlferry.asarray(numbers()).__dlpack__(max_version=(1, 0))
     assert take(capsule, VERSIONED_NAME)
+
+
+class NoMemoryForTheObject:
+    """torch's import in its exchange table, as when there is no memory for the Python object.
+
+    It has made a tensor by then, whose end lets go of what was to be imported, and fails.
+    """
+
+    # Of the table: a version, the previous table, and two functions stand before.
+    IMPORT = 32
+
+    def __init__(self) -> None:
+        get = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
+            ("PyCapsule_GetPointer", ctypes.pythonapi)
+        )
+        table = get(torch.Tensor.__dlpack_c_exchange_api__, b"dlpack_exchange_api")
+        self.slot = ctypes.c_void_p.from_address(table + self.IMPORT)
+        out_type = ctypes.POINTER(ctypes.c_void_p)
+        signature = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p, out_type)
+        real = signature(self.slot.value or 0)
+
+        def fail(managed: int, out: Any) -> int:
+            tensor = ctypes.c_void_p()
+            assert real(managed, ctypes.pointer(tensor)) == 0
+            ctypes.pythonapi.Py_DecRef(tensor)
+            return -1
+
+        self.fails = signature(fail)
+
+    def __enter__(self) -> None:
+        self.real = self.slot.value
+        self.slot.value = ctypes.cast(self.fails, ctypes.c_void_p).value
+
+    def __exit__(self, *_: object) -> None:
+        self.slot.value = self.real
+
+
+@pytest.mark.native
+@pytest.mark.skipif(
+    not hasattr(torch.Tensor, "__dlpack_c_exchange_api__"), reason="imports through the table"
+)
+@pytest.mark.parametrize("axes", [2, 7])
+@pytest.mark.parametrize("step", [1, 2])
+def test_an_import_that_fails_late_lets_go_once(axes: int, step: int) -> None:
+    a = np.arange(8.0).reshape((1,) * (axes - 1) + (8,))[..., ::step]
+    dlferry.asarray(a)
+    references = sys.getrefcount(a)
+    with NoMemoryForTheObject(), pytest.raises(SystemError):  # the error is torch's to set
+        dlferry.asarray(a)
+    assert sys.getrefcount(a) == references
+    first, second = dlferry.asarray(np.zeros(3)), dlferry.asarray(np.ones(3))
+    assert first.sum() == 0 and second.sum() == 3

@@ -13,6 +13,7 @@
 
 #include "cuda/engine.h"
 #include "python/exchange.h"
+#include "python/gil.h"
 #include "python/ingest.h"
 #include "python/mechanisms.h"
 #include "python/released.h"
@@ -185,7 +186,7 @@ bool close_transfers(double seconds, bool for_good) {
     PyThreadState* const state = PyEval_SaveThread();
     using After = cuda::TransferEngine::After;
     closed = cuda::TransferEngine::close_all(timeout, for_good ? After::kLeak : After::kDestroy);
-    PyEval_RestoreThread(state);
+    take_gil_back(state);
     closed = wait_until_left(Visit::For::kWaiting, timeout) && closed;
   }
   if (for_good) {

@@ -5,6 +5,7 @@
 #include <new>
 #include <utility>
 
+#include "python/gil.h"
 #include "python/numpy_api.h"
 #include "tensor/host_copy.h"
 #include "tensor/pages.h"
@@ -21,12 +22,14 @@ template <typename Managed>
 struct Block {
   Managed managed;
   Owner owner;
+  bool* released = nullptr;  // set by `import_managed`
 
   [[nodiscard]] std::int64_t* shape() noexcept { return reinterpret_cast<std::int64_t*>(this + 1); }
 
   // Called by torch on whatever thread drops the last tensor, without the GIL.
   static void release(Managed* self) noexcept {
     auto* block = static_cast<Block*>(self->manager_ctx);
+    if (block->released != nullptr) *block->released = true;
     block->~Block();
     std::free(block);
   }
@@ -92,7 +95,7 @@ PyObject* share_by_table(const Torch& torch, Source& source) {
                                                                      : dlpack::kMinorVersion};
   block->managed.flags = 0;
   block->owner = std::move(source.owner);
-  return import_managed(torch, &block->managed);
+  return import_managed(torch, &block->managed, block->released);
 }
 
 Ref tuple_of(const std::int64_t* values, int count) {
@@ -149,13 +152,17 @@ Ref empty_strided(const Torch& torch, const View& like, const std::int64_t* stri
   return tensor;
 }
 
-PyObject* import_managed(const Torch& torch, dlpack::ManagedTensorVersioned* managed) {
+// When torch refuses, it has not touched `managed`; but when it has no memory for the Python
+// object, it has made a tensor already, and drops that.
+PyObject* import_managed(const Torch& torch, dlpack::ManagedTensorVersioned* managed,
+                         bool*& released) {
+  bool gone = false;  // and `released` with it
+  released = &gone;
   void* tensor = nullptr;
-  if (torch.table->managed_tensor_to_py_object_no_sync(managed, &tensor) == 0) {
-    return static_cast<PyObject*>(tensor);
-  }
-  managed->deleter(managed);  // torch does not, when it fails
-  return nullptr;
+  const bool failed = torch.table->managed_tensor_to_py_object_no_sync(managed, &tensor) != 0;
+  if (!gone) released = nullptr;
+  if (failed && !gone) managed->deleter(managed);
+  return failed ? nullptr : static_cast<PyObject*>(tensor);
 }
 
 PyObject* share(const Torch& torch, Source& source) {
@@ -189,7 +196,7 @@ void copy_elements(std::byte* data, const std::int64_t* strides, DType dtype, co
   PyThreadState* state = PyEval_SaveThread();
   NewPages pages(data, static_cast<std::size_t>(size));
   host_copy(destination, from, size, &pages);
-  PyEval_RestoreThread(state);
+  take_gil_back(state);
 }
 
 }  // namespace

@@ -14,8 +14,10 @@
 
 namespace dlferry::python {
 
-// A tensor on what `managed` describes, which torch takes over; let go if torch refuses.
-[[nodiscard]] PyObject* import_managed(const Torch& torch, dlpack::ManagedTensorVersioned* managed);
+// A tensor on what `managed` describes, which torch takes over; let go if torch refuses. While
+// torch is asked, `released` (a member beside `managed`) points to what its deleter has to set.
+[[nodiscard]] PyObject* import_managed(const Torch& torch, dlpack::ManagedTensorVersioned* managed,
+                                       bool*& released);
 
 // A tensor on the source's memory. Takes the owner over; drops it if torch refuses.
 // Wants: a dtype, strides that torch can represent, memory that exists.

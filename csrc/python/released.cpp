@@ -5,6 +5,8 @@
 #include <atomic>
 #include <thread>
 
+#include "python/gil.h"
+
 namespace dlferry::python {
 namespace {
 
@@ -25,7 +27,7 @@ Released::Released(Visit::For what) noexcept
     : visit_(what), state_(has_ended() ? nullptr : PyEval_SaveThread()) {}
 
 Released::~Released() {
-  if (state_) PyEval_RestoreThread(state_);
+  if (state_) take_gil_back(state_);
 }
 
 bool has_ended() noexcept { return ended.load(std::memory_order_acquire); }
@@ -40,7 +42,7 @@ bool wait_until_left(Visit::For what, std::chrono::nanoseconds timeout) noexcept
     if (Clock::now() >= deadline) return false;
     PyThreadState* const state = PyEval_SaveThread();
     std::this_thread::sleep_for(pause);
-    PyEval_RestoreThread(state);
+    take_gil_back(state);
     pause = std::min<std::chrono::nanoseconds>(2 * pause, std::chrono::milliseconds(1));
   }
   return true;

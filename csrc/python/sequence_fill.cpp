@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "python/gil.h"
 #include "python/leaves.h"
 #include "tensor/cast.h"
 #include "tensor/host_copy.h"
@@ -29,7 +30,7 @@ bool Leaves::fill(const View& out, bool fresh) const {
     PyThreadState* state = bytes < kCopyUnderGil ? nullptr : PyEval_SaveThread();
     NewPages pages(out.data, fresh ? bytes : 0);
     fill_arrays(out, pages);
-    if (state != nullptr) PyEval_RestoreThread(state);
+    if (state != nullptr) take_gil_back(state);
   }
   return fill_numbers(out);
 }
