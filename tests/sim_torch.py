@@ -170,7 +170,8 @@ class SimDoor:
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
         for name in (
             "is_available", "is_nvidia", "current_device", "current_stream", "empty", "carve",
-            "record", "follow", "converted", "dense", "is_plain", "empty_pinned",
+            "record", "follow", "converted", "dense", "is_plain", "empty_pinned", "idle_stream",
+            "synchronize", "is_capturing",
         ):  # fmt: skip
             monkeypatch.setattr(_torch_cuda, name, getattr(self, name))
         monkeypatch.setattr(_torch, "require_cuda", lambda index=None: None)
@@ -235,6 +236,15 @@ class SimDoor:
 
     def follow(self, device: int, stream: int, other: int) -> None:
         assert self.sim.stream_wait(other) == 0
+
+    def idle_stream(self, device: int) -> int:
+        return self.new_stream()
+
+    def synchronize(self, device: int, stream: int) -> None:
+        assert self.sim.stream_wait(stream) == 0
+
+    def is_capturing(self) -> bool:
+        return bool(self.sim.capture_status(self.current[self.device]))
 
     def converted(self, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         return self._computed(tensor, lambda values: values.to(dtype), strides_of(tensor))

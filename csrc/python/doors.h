@@ -21,6 +21,7 @@ struct Installed {
   PyObject* stack = nullptr;
   PyObject* is_mapped_file = nullptr;  // (read-only array) -> bool
   PyObject* is_immutable = nullptr;    // (type) -> bool: arrays that no DLPack flag protects
+  PyObject* exported = nullptr;        // (producer, never copy) -> capsule or None: in order
   PyObject* leaf = nullptr;            // (item of a sequence, dtype) -> tensor or None
   PyObject* promoted = nullptr;        // (dtypes) -> dtype
   PyObject* float_limit = nullptr;     // (dtype) -> float, the smallest magnitude that overflows

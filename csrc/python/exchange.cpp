@@ -71,12 +71,15 @@ void destroy_legacy_capsule(PyObject* capsule) {
   managed->deleter(managed);
 }
 
-// For a torch without the table. `from_capsule` hands float8, which such a torch does not import,
-// over as bytes and views them as `dtype`.
+// For memory of a device, because this importer starts torch's CUDA where nobody has yet, and for a
+// torch without the table. `from_capsule` hands float8, which such a torch does not import, over as
+// bytes and views them as `dtype`.
 PyObject* share_by_capsule(const Torch& torch, Source& source) {
   LegacyBlock* block = LegacyBlock::make(source.view);
   if (block == nullptr) return nullptr;
-  if (item_size(source.view.dtype) == 1) block->managed.dl_tensor.dtype = {dlpack::kUInt, 8, 1};
+  if (torch.table == nullptr && item_size(source.view.dtype) == 1) {
+    block->managed.dl_tensor.dtype = {dlpack::kUInt, 8, 1};
+  }
   block->owner = std::move(source.owner);
   const Ref capsule =
       Ref::steal(PyCapsule_New(&block->managed, dlpack::kCapsule, &destroy_legacy_capsule));
@@ -167,7 +170,8 @@ PyObject* import_managed(const Torch& torch, dlpack::ManagedTensorVersioned* man
 
 PyObject* share(const Torch& torch, Source& source) {
   if (!source.owner.claim()) return nullptr;
-  if (torch.table == nullptr) return share_by_capsule(torch, source);
+  const bool cuda = source.view.device.device_type == dlpack::kCUDA;
+  if (torch.table == nullptr || cuda) return share_by_capsule(torch, source);
   return share_by_table(torch, source);
 }
 

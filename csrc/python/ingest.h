@@ -26,8 +26,9 @@ void ingest_ndarray(PyArrayObject* array, Source& source) noexcept;
 // Takes a managed tensor over, and releases it by its deleter when it is malformed.
 [[nodiscard]] Ingest ingest_managed(dlpack::ManagedTensorVersioned* managed, Source& source);
 
-// By the C exchange table of the exact type, else by `__dlpack__`. `never_copy` is passed on to
-// producers that understand it. Only TypeError makes it try a plainer call; BufferError,
+// By the C exchange table of the exact type, else by `__dlpack__`; memory that is not the host's
+// alone by the latter, in order with the work on it. `never_copy` is passed on to producers that
+// understand it. Only TypeError makes it try a plainer call; BufferError,
 // NotImplementedError and a producer's own subclass of TypeError decline.
 [[nodiscard]] Ingest ingest_producer(PyObject* object, bool never_copy, Source& source);
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dlferry import (
     _convert,
     _driver,
+    _export,
     _native,
     _numbers,
     _sequence,
@@ -69,6 +70,7 @@ if _native.NATIVE:
         stack=_stack.stack,
         is_mapped_file=_sources.is_mapped_file,
         is_immutable=_sources.is_immutable,
+        exported=_export.exported,
         leaf=_convert.leaf,
         promoted=_sequence.promoted,
         float_limit=_numbers.float_limit,

@@ -1,4 +1,4 @@
-"""DLPack capsules in plain Python, for the fallback: asking for one, and what it says."""
+"""DLPack capsules in plain Python, for the fallback: what one says, and to whom it may go."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from typing import Any
 
 import numpy as np
 
-CPU = 1
-CUDA = 2
+from dlferry._export import CPU as CPU
+from dlferry._export import CUDA as CUDA
+from dlferry._torch import torch
+
+FLAG_READ_ONLY = 1 << 0
 FLAG_IS_COPIED = 1 << 1
 BEYOND_NUMPY = {(4, 16, 1), (5, 32, 1), *((code, 8, 1) for code in range(10, 15))}
 """DLPack's code, bits and lanes of bfloat16, complex32 and the float8 family."""
@@ -23,6 +26,7 @@ class _Tensor(ctypes.Structure):
     """DLTensor."""
 
     data: int | None
+    device: Any
     ndim: int
     code: int
     bits: int
@@ -71,9 +75,13 @@ class Content:
             )
         tensor = _Tensor.from_address(address + (0 if self.legacy else 32))
         self.dtype = (tensor.code, tensor.bits, tensor.lanes)
+        self.kind, self.device = tensor.device
         flaw = _flaw(tensor)
         if flaw is not None:
             raise BufferError(f"the DLPack tensor has {flaw}; ask its producer for a valid export")
+        steps = tensor.strides[: tensor.ndim] if tensor.strides else ()
+        lengths = tensor.shape[: tensor.ndim] if tensor.ndim else ()
+        self.is_reversed = any(n > 1 and s < 0 for n, s in zip(lengths, steps, strict=False))
 
 
 def _flaw(tensor: _Tensor) -> str | None:
@@ -119,28 +127,8 @@ class Exporter:
         return CPU, 0
 
 
-def export(obj: Any, never_copy: bool) -> object | None:
-    """The capsule of `obj`; None when it declines to export."""
-    keywords: dict[str, Any] = {"max_version": (1, 3)} if _versioned() else {}
-    if never_copy:
-        keywords["copy"] = False
-    try:
-        try:
-            capsule: object = obj.__dlpack__(**keywords)
-        except TypeError as error:
-            if type(error) is not TypeError:
-                raise
-            capsule = obj.__dlpack__()
-    except (BufferError, NotImplementedError):
-        return None
-    except (TypeError, RuntimeError) as error:
-        own = type(error) not in (TypeError, RuntimeError)
-        # A TypeError of the producer's own, or how XLA says that something is not supported.
-        if own and (isinstance(error, TypeError) or str(error).startswith("UNIMPLEMENTED:")):
-            return None
-        raise
-    return capsule
-
-
-def _versioned() -> bool:
+def is_versioned(kind: int) -> bool:
+    """Whether those who import here understand DLPack 1: torch for CUDA, and NumPy for the host."""
+    if kind == CUDA:
+        return hasattr(torch._C, "_to_dlpack_versioned")
     return np.lib.NumpyVersion(np.__version__) >= "2.1.0"

@@ -79,6 +79,7 @@ def install(
     to_numpy: Callable[..., np.ndarray[Any, Any]],
     is_mapped_file: Callable[[object], bool],
     is_immutable: Callable[[type], bool],
+    exported: Callable[[object, bool], object | None],
     stack: Callable[..., torch.Tensor],
     leaf: Callable[[object, torch.dtype | None], torch.Tensor | None],
     promoted: Callable[[Iterable[torch.dtype]], torch.dtype],

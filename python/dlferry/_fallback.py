@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from dlferry import _capsule, _sources, _torch
+from dlferry import _capsule, _export, _sources, _torch
 from dlferry._errors import UnsupportedInput
 from dlferry._policy import Fact
 from dlferry._policy import decide as decide
@@ -31,6 +31,8 @@ class Source:
     dtype: torch.dtype | None = None
     shape: tuple[int, ...] = field(default=())
     strides: tuple[int, ...] = field(default=())
+    capsule: object = None
+    """Of memory on a device, which no array can describe."""
 
 
 class _Memory:
@@ -103,13 +105,19 @@ def _alignment(dtype: np.dtype[Any]) -> int:
 
 
 def _from_producer(obj: Any, never_copy: bool) -> Source | None:
-    device, index = obj.__dlpack_device__()
-    if device == _capsule.CUDA:
-        return Source(None, obj, device=f"cuda:{index}")
-    capsule = _capsule.export(obj, never_copy)
+    place = _export.place_of(obj)
+    if place is None:
+        return None
+    capsule = _export.export(obj, place, never_copy, _capsule.is_versioned(place.kind))
     if capsule is None:
         return None
     content = _capsule.Content(capsule)
+    facts = Fact.READ_ONLY * _sources.is_immutable(type(obj))
+    facts |= Fact.PRODUCER_COPY * bool(content.flags & _capsule.FLAG_IS_COPIED)
+    if content.kind == _capsule.CUDA:
+        facts |= Fact.READ_ONLY * bool(content.flags & _capsule.FLAG_READ_ONLY)
+        facts |= Fact.STRIDES * content.is_reversed
+        return Source(None, obj, f"cuda:{content.device}", int(facts), capsule=capsule)
     try:
         exporter: Any = _capsule.Exporter(capsule)
         array = np.from_dlpack(exporter)
@@ -120,10 +128,7 @@ def _from_producer(obj: Any, never_copy: bool) -> Source | None:
     source = _from_array(array, obj)
     if content.legacy:  # says nothing of permission, so NumPy assumes the worst
         source.facts &= ~Fact.READ_ONLY
-    if _sources.is_immutable(type(obj)):
-        source.facts |= Fact.READ_ONLY
-    if content.flags & _capsule.FLAG_IS_COPIED:
-        source.facts |= Fact.PRODUCER_COPY
+    source.facts |= facts
     return source
 
 
@@ -162,6 +167,8 @@ def _on_memory(array: Array, dtype: torch.dtype) -> torch.Tensor:
 
 def share(source: Source, /) -> torch.Tensor:
     """A tensor on the source's memory."""
+    if source.capsule is not None:
+        return torch.utils.dlpack.from_dlpack(source.capsule)
     assert source.array is not None
     assert source.dtype is not None
     return _on_memory(source.array, source.dtype)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dlferry import _torch, _torch_cuda
+from dlferry import _torch
 from dlferry._cuda_array import CudaArray, memory_of
 from dlferry._errors import UnsupportedInput
 from dlferry._foreign import Pieces
@@ -25,7 +25,8 @@ def on_device(found: Found) -> torch.Tensor:
     if not isinstance(source, CudaArray):
         # torch ends the process over negative strides, and misaligned elements end the context.
         if not source.facts & (Fact.STRIDES | Fact.ALIGNMENT):
-            return _torch_cuda.from_device_array(found.origin)
+            _torch.require_cuda()
+            return core.share(source)
         source = memory_of(found.origin)
         if source is None:
             raise UnsupportedInput(

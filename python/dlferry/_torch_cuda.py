@@ -5,6 +5,7 @@ Tests put a simulated driver behind these functions; nothing else asks torch for
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -122,6 +123,27 @@ def follow(device: int, stream: int, other: int) -> None:
     _stream(device, stream).wait_stream(_stream(device, other))
 
 
+@functools.cache
+def _idle_stream(device: int) -> Any:
+    make: Any = torch.cuda.Stream
+    return make(torch.device("cuda", device))
+
+
+def idle_stream(device: int) -> int:
+    """The handle of a stream that nobody here submits work to."""
+    return int(_idle_stream(device).cuda_stream)
+
+
+def synchronize(device: int, stream: int) -> None:
+    """The host waits for what is queued on a stream."""
+    _stream(device, stream).synchronize()
+
+
+def is_capturing() -> bool:
+    """Whether the current stream is being captured into a graph."""
+    return bool(torch.cuda.is_current_stream_capturing())
+
+
 def recorded(device: int) -> Any:
     """torch's event for what is queued on the device's current stream."""
     make: Any = torch.cuda.Event
@@ -133,16 +155,6 @@ def recorded(device: int) -> Any:
 def wait_event(device: int, stream: int, event: Any) -> None:
     """Work submitted to a stream from now on waits for an event."""
     _stream(device, stream).wait_event(event)
-
-
-def from_device_array(obj: object) -> torch.Tensor:
-    """A tensor on the memory of a DLPack object that lives on a CUDA device, by torch's importer.
-
-    Raises:
-        DriverUnavailable: torch cannot use CUDA.
-    """
-    _torch.require_cuda()
-    return torch.utils.dlpack.from_dlpack(obj)
 
 
 def on_cuda_memory(described: Any, stream: int | None) -> torch.Tensor:

@@ -85,6 +85,13 @@ def take(capsule: Any, name: bytes = LEGACY_NAME) -> int:
     return int(pointer)
 
 
+def tensor_in(capsule: Any) -> Any:
+    """The DLTensor of a capsule that nobody has used."""
+    if _is_valid(id(capsule), LEGACY_NAME):
+        return Legacy.from_address(_pointer(capsule, LEGACY_NAME)).tensor
+    return Versioned.from_address(_pointer(capsule, VERSIONED_NAME)).tensor
+
+
 def is_unused(capsule: Any) -> bool:
     """Whether a capsule still holds a managed tensor that somebody must free."""
     return any(_is_valid(id(capsule), name) for name in (LEGACY_NAME, VERSIONED_NAME))
