@@ -259,7 +259,7 @@ def test_a_capture_is_refused_before_torch_is_asked_for_memory(
     assert gpu.sim.capture_begin(stream, 0) == 0
     for start in (
         lambda: dlferry.to_device(np.ones(3_000_000), "cuda"),
-        lambda: dlferry.stack([np.ones(3)] * 2, device="cuda"),
+        lambda: dlferry.stack([np.ones(3_000_000)] * 2, device="cuda"),
         lambda: dlferry.to_host([there]),
         lambda: dlferry.copyto(there, np.ones(3_000_000)),
     ):

@@ -2,20 +2,12 @@
 
 #include <pybind11/stl.h>
 
-#include <algorithm>
 #include <chrono>
-#include <memory>
 #include <optional>
 #include <string>
-#include <tuple>
-#include <utility>
-#include <vector>
 
 #include "cuda/engine.h"
-#include "python/exchange.h"
 #include "python/gil.h"
-#include "python/ingest.h"
-#include "python/mechanisms.h"
 #include "python/released.h"
 #include "python/transfer_handle.h"
 
@@ -53,127 +45,8 @@ void translate(std::exception_ptr failure) {
   }
 }
 
-cuda::Direction direction_of(const std::string& name) {
-  if (name == "h2d") return cuda::Direction::kToDevice;
-  if (name == "d2h") return cuda::Direction::kToHost;
-  throw py::value_error("direction must be 'h2d' or 'd2h'");
-}
-
 nanoseconds duration_of(double seconds) {
   return std::chrono::duration_cast<nanoseconds>(std::chrono::duration<double>(seconds));
-}
-
-const Torch& loaded_torch() {
-  const Torch* found = torch();
-  if (found == nullptr) throw py::error_already_set();
-  return *found;
-}
-
-using Order = std::optional<std::vector<int>>;
-
-KeptView permuted(const View& view, const std::vector<int>& order) {
-  std::vector<int> sorted = order;
-  std::sort(sorted.begin(), sorted.end());
-  for (std::size_t i = 0; i < sorted.size(); ++i) {
-    if (sorted[i] != static_cast<int>(i)) sorted.clear();
-  }
-  if (sorted.size() != static_cast<std::size_t>(view.ndim)) {
-    throw py::value_error("the order must name each axis once");
-  }
-  return {view, order};
-}
-
-// A look at the host memory of a tensor or `Source`. What it finds lives as long as `keep`.
-KeptView host_view(const Torch& torch, const py::object& host, const Order& order, py::list& keep) {
-  const View* view = nullptr;
-  TensorView seen;
-  py::object ingested;
-  Source* source = source_in(host);
-  if (source == nullptr && PyObject_TypeCheck(host.ptr(), torch.tensor) == 0) {
-    throw py::type_error("neither a tensor nor a Source: " + std::string(py::repr(host)));
-  }
-  if (source == nullptr && torch.table != nullptr) {
-    if (!look(torch, host.ptr(), seen)) throw py::error_already_set();
-    view = &seen.view;
-  } else if (source == nullptr) {
-    Source made;
-    if (ingest(host.ptr(), false, made) != Ingest::kTaken) {
-      if (PyErr_Occurred() != nullptr) throw py::error_already_set();
-      throw py::type_error("the tensor does not export its memory");
-    }
-    ingested = wrap(std::move(made), host.ptr());
-    source = source_in(ingested);
-  }
-  if (source != nullptr) {
-    if (!source->has_dtype) throw py::value_error("the source has no dtype that torch has");
-    if (!source->owner.claim()) throw py::error_already_set();
-    view = &source->view;
-  }
-  if (view->device.device_type == dlpack::kCUDA) {
-    throw py::value_error("the memory is on a device, not on the host");
-  }
-  keep.append(source != nullptr && ingested ? ingested : host);
-  return order ? permuted(*view, *order) : KeptView(*view);
-}
-
-// One array of a transfer, as Python gives it: (host, address on the device, dtype on the link,
-// order of the axes on the device or None).
-cuda::Leaf leaf_of(const Torch& torch, const py::handle& given, py::list& keep) {
-  const auto [host, device, dtype, order] =
-      py::cast<std::tuple<py::object, std::uint64_t, py::object, Order>>(given);
-  const auto wire = dtype_from_torch(torch, dtype.ptr());
-  if (!wire)
-    throw py::type_error("not a dtype that the core knows: " + std::string(py::repr(dtype)));
-  return {.host = host_view(torch, host, order, keep), .wire = *wire, .device = device};
-}
-
-std::unique_ptr<TransferHandle> start_transfer(const std::string& direction,
-                                               const py::iterable& leaves, int device,
-                                               std::uintptr_t stream, bool packed, bool ordered,
-                                               bool on_stream, const py::object& keep_host,
-                                               const py::object& keep_device) {
-  const Visit visit(Visit::For::kStarting);
-  drop_finished();
-  if (has_ended()) {
-    throw cuda::Unavailable("no transfer can be started: the interpreter is shutting down");
-  }
-  const Torch& torch = loaded_torch();
-  const cuda::Direction way = direction_of(direction);
-  cuda::Request request{.direction = way,
-                        .leaves = {},
-                        .packed = packed,
-                        .stream = reinterpret_cast<cu::Stream>(stream),
-                        .ordered = ordered};
-  py::list hosts;
-  for (const py::handle leaf : leaves) request.leaves.push_back(leaf_of(torch, leaf, hosts));
-  std::shared_ptr<cuda::Transfer> transfer;
-  {
-    const Released released(Visit::For::kStarting);
-    cuda::TransferEngine& engine = cuda::TransferEngine::on(device);
-    transfer =
-        on_stream ? engine.start_inline(std::move(request)) : engine.start(std::move(request));
-  }
-  if (!transfer) return nullptr;
-  const py::tuple host = py::make_tuple(hosts, keep_host);
-  Kept kept;
-  if (way == cuda::Direction::kToHost) {
-    kept.until_done = py::make_tuple(host, keep_device);
-  } else {
-    kept.until_read = host;
-    (ordered ? kept.until_done : kept.until_submitted) = keep_device;
-  }
-  return std::make_unique<TransferHandle>(std::move(transfer), std::move(kept), on_stream);
-}
-
-std::uintptr_t copy_stream(int device, const std::string& direction) {
-  const cuda::Direction way = direction_of(direction);
-  const Released released(Visit::For::kStarting);
-  return reinterpret_cast<std::uintptr_t>(cuda::TransferEngine::on(device).stream(way));
-}
-
-void check_stream(int device, std::uintptr_t stream) {
-  const Released released(Visit::For::kStarting);
-  cuda::TransferEngine::on(device).check(reinterpret_cast<cu::Stream>(stream));
 }
 
 // At the end no thread may be inside an engine when it goes, nor without the GIL when the
@@ -234,14 +107,6 @@ void bind_transfers(py::module_& module) {
       .def("wait_until_read", &TransferHandle::wait_until_read,
            "Wait until the source may be changed.")
       .def("cancel", &TransferHandle::cancel, "Submit no more; False when all was submitted.");
-  module.def("start_transfer", &start_transfer, py::arg("direction"), py::arg("leaves"),
-             py::kw_only(), py::arg("device"), py::arg("stream"), py::arg("packed"),
-             py::arg("ordered"), py::arg("on_stream"), py::arg("keep_host"), py::arg("keep_device"),
-             "Start to copy (host, address on the device, dtype on the link) each.");
-  module.def("copy_stream", &copy_stream, py::arg("device"), py::arg("direction"), py::pos_only(),
-             "The stream that new destinations are allocated for.");
-  module.def("check_stream", &check_stream, py::arg("device"), py::arg("stream"), py::pos_only(),
-             "Raise CudaError where start_transfer would: a capture, or a context that is lost.");
   module.def("close_transfers", &close_transfers, py::arg("timeout"), py::arg("for_good"),
              py::pos_only(), "Cancel what is queued and wait for the rest, so many seconds.");
   module.def(
@@ -253,7 +118,6 @@ void bind_transfers(py::module_& module) {
       "Let go what was kept for transfers that are done by now.");
   module.def("unfinished_count", &unfinished_count,
              "How many transfers were dropped before they were done.");
-  module.attr("INLINE_BYTES") = cuda::TransferEngine::kInlineBytes;
 }
 
 void bind_driver(py::module_& module) {
@@ -277,6 +141,7 @@ void bind_cuda(py::module_& module) {
   py::register_local_exception_translator(&translate);
   bind_driver(module);
   bind_transfers(module);
+  bind_starts(module);
 }
 
 }  // namespace dlferry::python

@@ -8,6 +8,9 @@ namespace dlferry::python {
 // The driver and transfers; needs `bind_mechanisms` first.
 void bind_cuda(pybind11::module_& module);
 
+// What starts transfers, and what is asked before.
+void bind_starts(pybind11::module_& module);
+
 // Page-locked ranges.
 void bind_pinned(pybind11::module_& module);
 

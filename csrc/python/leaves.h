@@ -16,8 +16,12 @@ namespace dlferry::python {
 
 class Leaves {
  public:
+  // A fill comes at once. A transfer is of arrays alone, and starts when other code has run.
+  enum class For : std::uint8_t { kFill, kTransfer };
+
   // `dtype` is a torch.dtype or None: the one asked for. It is borrowed.
-  Leaves(const Torch& torch, PyObject* dtype) noexcept : torch_(torch), asked_(dtype) {}
+  Leaves(const Torch& torch, PyObject* dtype, For purpose = For::kFill) noexcept
+      : torch_(torch), asked_(dtype), purpose_(purpose) {}
 
   // Looks at every leaf of a list or tuple. May run Python code, which may do to the list what it
   // likes: it is read once. False with a Python error set or, without one, for what is not plain
@@ -29,14 +33,29 @@ class Leaves {
   [[nodiscard]] bool has_arrays() const noexcept { return has_arrays_; }
   [[nodiscard]] bool overlap(const View& memory) const noexcept;
 
+  [[nodiscard]] bool has(DType dtype) const noexcept;  // a leaf of that dtype
+
   // Of the result: asked for, or promoted. Empty with a Python error set.
   [[nodiscard]] std::optional<DType> dtype() const;
   // Whether the core casts every leaf to it.
   [[nodiscard]] bool cast_to(DType dtype) const noexcept;
 
-  // Looks at the tensors again, where code of other leaves may have moved their memory since. False
-  // with a Python error set when one is no longer what it was. For the last moment before a fill.
+  // Looks at the tensors again, where other code may have moved their memory since. False with a
+  // Python error set when one is no longer what it was. For the last moment before a fill.
   [[nodiscard]] bool look_again();
+
+  // The storages of all tensors, in a list. What a tensor lies in now outlives its moving
+  // elsewhere. Empty with a Python error set.
+  [[nodiscard]] Ref storages() const;
+
+  // Calls `visit(view, first)` for each array: `first` counts the elements that come before it in
+  // the result. The views are valid as long as this.
+  template <class Visit>
+  void for_each_array(const Visit& visit) const {
+    for (const Leaf& leaf : leaves_) {
+      if (leaf.kind == Leaf::Kind::kArray) visit(view_of(leaf), leaf.first);
+    }
+  }
 
   // Writes all leaves to memory of their shape. `fresh` memory has just been allocated. Releases
   // the GIL while copying much. False without an error for a number outside the dtype, when some
@@ -82,6 +101,7 @@ class Leaves {
 
   const Torch& torch_;
   PyObject* asked_;
+  For purpose_;
   Shape shape_;
   bool has_shape_ = false;  // set by the first leaf, or the first empty list
   bool has_numbers_ = false;

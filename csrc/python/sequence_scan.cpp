@@ -138,7 +138,7 @@ bool Leaves::add_tensor(PyObject* tensor, int axis) {
 }
 
 bool Leaves::look_again() {
-  if (!ran_code_) return true;
+  if (!ran_code_ && purpose_ == For::kFill) return true;
   for (Leaf& leaf : leaves_) {
     if (leaf.kind != Leaf::Kind::kArray || leaf.tensor == nullptr) continue;
     TensorView seen;
@@ -158,6 +158,17 @@ bool Leaves::look_again() {
   return true;
 }
 
+Ref Leaves::storages() const {
+  Ref list = Ref::steal(PyList_New(0));
+  for (const Leaf& leaf : leaves_) {
+    if (!list) break;
+    if (leaf.kind != Leaf::Kind::kArray || leaf.tensor == nullptr) continue;
+    const Ref storage = Ref::steal(PyObject_CallOneArg(torch_.untyped_storage, leaf.tensor));
+    if (!storage || PyList_Append(list.get(), storage.get()) < 0) return {};
+  }
+  return list;
+}
+
 bool Leaves::add_array(const View& view, int axis) {
   if (!fits(view.shape, view.ndim, axis)) return false;
   Leaf& leaf = add(Leaf::Kind::kArray, view.dtype, axis);
@@ -170,14 +181,14 @@ bool Leaves::add_array(const View& view, int axis) {
 }
 
 bool Leaves::add_scalar(PyObject* object, DType dtype, int axis) {
-  if (!fits(nullptr, 0, axis)) return false;
+  if (purpose_ == For::kTransfer || !fits(nullptr, 0, axis)) return false;
   PyArray_ScalarAsCtype(object, add(Leaf::Kind::kScalar, dtype, axis).scalar);
   has_arrays_ = true;
   return true;
 }
 
 bool Leaves::add_number(PyObject* object, Number kind, int axis) {
-  if (!fits(nullptr, 0, axis)) return false;
+  if (purpose_ == For::kTransfer || !fits(nullptr, 0, axis)) return false;
   std::optional<DType> dtype = DType::kBool;  // of no account where one is asked for
   if (asked_ == Py_None) dtype = number_dtype(kind);
   if (!dtype) return false;
@@ -227,6 +238,8 @@ std::optional<DType> Leaves::dtype() const {
     if ((kinds_ >> i & 1U) != 0) return static_cast<DType>(i);
   }
 }
+
+bool Leaves::has(DType dtype) const noexcept { return (kinds_ & bit(dtype)) != 0; }
 
 bool Leaves::cast_to(DType dtype) const noexcept {
   const std::uint32_t half = bit(DType::kComplex32);

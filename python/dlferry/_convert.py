@@ -171,8 +171,12 @@ def from_sequence(obj: object, request: Request) -> torch.Tensor:
     _decide.check_sequence(obj)
     if request.copy is False:
         raise refusal(Fact.SEQUENCE, Subject(described(obj), None, "cpu"))
-    tensor = _sequence.tensor_from(obj, request.dtype, lambda item: leaf(item, request.dtype))
     device = request.device or _torch.default_device()
+    if isinstance(obj, (list, tuple)):
+        stacked = _move.stacked(obj, device, request.dtype)
+        if stacked is not None:
+            return stacked
+    tensor = _sequence.tensor_from(obj, request.dtype, lambda item: leaf(item, request.dtype))
     return tensor if device.type == "cpu" else _move.moved(tensor, device, tensor.dtype)
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from dlferry import _torch_cuda
 from dlferry._native import core
@@ -120,3 +120,31 @@ class Crossing:
             for tensor in cast:
                 _torch_cuda.record(tensor, self._device, stream)
         return self._results
+
+
+def to_new_memory(
+    size: int,
+    dtypes: Sequence[torch.dtype],
+    device: int,
+    new: Callable[[int], NewMemory],
+    start: Callable[[NewMemory, int, bool], Any],
+) -> Crossing:
+    """Little goes on the current stream itself where it can, and all else by the copies' own.
+
+    Args:
+        size: In bytes.
+        dtypes: Of the results.
+        device: Its index.
+        new: Makes the memory, for the stream that it is given.
+        start: Given the memory, the current stream, and whether to copy on that one itself. Makes
+            the handle, or None where that is not to be had.
+    """
+    current = _torch_cuda.current_stream(device)
+    if size <= core.INLINE_BYTES:
+        memory = new(current)
+        handle = start(memory, current, True)
+        if handle is not None:
+            return Crossing(handle, memory.tensors, dtypes, device, memory)
+    core.check_stream(device, current)  # before torch is asked for memory, which ends a capture
+    memory = new(core.copy_stream(device, "h2d"))
+    return Crossing(start(memory, current, False), memory.tensors, dtypes, device, memory)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 from dlferry import _driver, _layout, _page_locked, _torch, _torch_cuda
-from dlferry._crossing import Crossing, NewMemory, allocated
+from dlferry._crossing import Crossing, NewMemory, allocated, to_new_memory
 from dlferry._native import core
 from dlferry._torch import torch
 
@@ -66,35 +66,37 @@ def to_device(
     _driver.require()
     hosts = [_readable(host) for host in hosts]
     wires = [wire_dtype(host.dtype, dtype) for host, dtype in zip(hosts, dtypes, strict=True)]
-    current = _torch_cuda.current_stream(device)
-    if _size(hosts, wires) <= core.INLINE_BYTES:
-        new = _new_memory(hosts, wires, device, current, packed)
+
+    def start(new: NewMemory, current: int, on_stream: bool) -> Any:
         leaves = _leaves(hosts, new.tensors)
-        handle = _started("h2d", leaves, new.blocks, device, current, packed, on_stream=True)
-        if handle is not None:
-            return Crossing(handle, new.tensors, dtypes, device, new)
-    core.check_stream(device, current)  # before torch is asked for memory, which ends a capture
-    new = _new_memory(hosts, wires, device, core.copy_stream(device, "h2d"), packed)
-    leaves = _leaves(hosts, new.tensors)
-    handle = _started("h2d", leaves, new.blocks, device, current, packed)
-    return Crossing(handle, new.tensors, dtypes, device, new)
+        return _started("h2d", leaves, new.blocks, device, current, packed, on_stream=on_stream)
+
+    return to_new_memory(
+        _size(hosts, wires), dtypes, device,
+        lambda stream: _new_memory(hosts, wires, device, stream, packed), start,
+    )  # fmt: skip
 
 
-def stack_to_device(hosts: Sequence[Host], dtype: torch.dtype, device: int) -> Crossing:
-    """Start to copy arrays of one shape into a new tensor, along a new leading axis."""
+def stack_to_device(arrays: core.Arrays, device: int) -> Crossing:
+    """Start to copy the arrays of a list into one new tensor of their shape together."""
     _driver.require()
-    hosts = [_readable(host) for host in hosts]
-    sources = {host.dtype for host in hosts}
-    wire = wire_dtype(sources.pop(), dtype) if len(sources) == 1 else dtype
-    current = _torch_cuda.current_stream(device)
-    core.check_stream(device, current)
-    stream = core.copy_stream(device, "h2d")
-    core.drop_finished()
-    out = allocated((len(hosts), *hosts[0].shape), wire, device, stream)
-    step = out.nbytes // len(hosts)
-    leaves = [Leaf(host, out.data_ptr() + i * step, wire, None) for i, host in enumerate(hosts)]
-    handle = _started("h2d", leaves, [out], device, current, packed=True)
-    return Crossing(handle, [out], [dtype], device, NewMemory([out], [out], stream))
+    source, *others = arrays.dtypes
+    wire = arrays.dtype if others else wire_dtype(source, arrays.dtype)
+
+    def new(stream: int) -> NewMemory:
+        core.drop_finished()
+        out = [allocated(arrays.shape, wire, device, stream)]
+        return NewMemory(out, out, stream)
+
+    def start(new: NewMemory, current: int, on_stream: bool) -> Any:
+        out = new.tensors[0]
+        return core.start_stack(
+            arrays, out.data_ptr(), wire, device=device, stream=current, on_stream=on_stream,
+            keep_device=out.untyped_storage(),
+        )  # fmt: skip
+
+    size = math.prod(arrays.shape) * wire.itemsize
+    return to_new_memory(size, [arrays.dtype], device, new, start)
 
 
 def into_device(destinations: Sequence[torch.Tensor], hosts: Sequence[Host]) -> Crossing:

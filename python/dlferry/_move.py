@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from dlferry import _gather, _torch
+from dlferry import _driver, _gather, _torch
+from dlferry._native import core
 from dlferry._torch import torch
 
 CPU = "cpu"
@@ -39,17 +40,26 @@ def moved(array: Any, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
 
 
 def stacked(
-    arrays: Sequence[torch.Tensor], device: torch.device, dtype: torch.dtype
+    arrays: Sequence[Any], device: torch.device, dtype: torch.dtype | None
 ) -> torch.Tensor | None:
-    """Tensors of one shape on the host, in a new tensor on a device; None where torch has to."""
-    if device.type == CPU:
+    """Arrays on the host, in a list or tuple, in one new tensor on a device.
+
+    None for the general route, as where torch has to copy. What has been read may be changed.
+
+    Args:
+        arrays: Nested as deep as the caller likes; numbers are for the general route.
+        device: With an index, for CUDA.
+        dtype: Of the result; that of the arrays together when None.
+    """
+    if device.type != "cuda" or not _driver.serves():
+        return None
+    found = core.arrays_of(arrays, dtype)
+    if found is None:
         return None
     from dlferry import _link
 
-    if not all(_link.takes(array, device) for array in arrays):
-        return None
     assert device.index is not None
-    crossing = _link.stack_to_device(arrays, dtype, device.index)
+    crossing = _link.stack_to_device(found, device.index)
     crossing.wait_until_read()
     return crossing.tensors()[0]
 

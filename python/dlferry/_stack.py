@@ -61,6 +61,10 @@ def stack(
     if out is not None:
         _check_out(out, request)
     items = _items(arrays)
+    if out is None and request.device is not None:
+        stacked = _move.stacked(items, request.device, dtype)
+        if stacked is not None:
+            return stacked
     leaves, shape = _sequence.scan(items, lambda item: _convert.leaf(item, dtype), "arrays")
     made_of = _sequence.promoted(leaves.kinds) if dtype is None else dtype
     tensors = leaves.tensors()

@@ -17,8 +17,12 @@ else:
     class _LazyModule:
         """torch, imported when it is first used."""
 
+        _module: Any = None  # to ask for it each time would cost a microsecond
+
         def __getattr__(self, name: str) -> object:
-            return getattr(importlib.import_module("torch"), name)
+            if self._module is None:
+                self._module = importlib.import_module("torch")
+            return getattr(self._module, name)
 
     torch = _LazyModule()
 
