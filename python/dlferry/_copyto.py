@@ -6,7 +6,7 @@ from typing import Any
 
 from dlferry import _convert, _link, _move, _torch, _torch_cuda
 from dlferry._arrivals import Arrivals
-from dlferry._layout import is_dense
+from dlferry._layout import is_dense, repeats
 from dlferry._queued import Queued
 from dlferry._torch import torch
 from dlferry._transfer import Transfer
@@ -75,7 +75,7 @@ def _read_from(src: Any) -> torch.Tensor:
 def _check(dst: torch.Tensor, src: torch.Tensor) -> None:
     if dst.shape != src.shape:
         raise ValueError(f"dst has shape {tuple(dst.shape)}, and src has {tuple(src.shape)}")
-    if any(n > 1 and step == 0 for n, step in zip(dst.shape, dst.stride(), strict=True)):
+    if repeats(dst):
         raise ValueError(
             "dst has elements that share memory, as from expand; pass dst.contiguous()"
         )

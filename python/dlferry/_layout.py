@@ -44,6 +44,28 @@ def is_dense(tensor: torch.Tensor) -> bool:
     return tensor.is_contiguous() or layout_of(tensor) is not None
 
 
+def repeats(tensor: torch.Tensor) -> bool:
+    """Whether two elements of a tensor are at one place in memory.
+
+    torch refuses to write to such memory only where a stride is 0, and does not look further.
+    """
+    if tensor.numel() == 0:
+        return False
+    reach = 0  # of the axes with smaller strides
+    spans = zip(tensor.stride(), tensor.shape, strict=True)
+    is_nested = True
+    for stride, length in sorted(span for span in spans if span[1] > 1):
+        if stride == 0:
+            return True
+        is_nested = is_nested and stride > reach
+        reach += stride * (length - 1)
+    if is_nested:
+        return False
+    places: torch.Tensor = torch.zeros(reach + 1, dtype=torch.bool, device="cpu")
+    places.as_strided(tensor.shape, tensor.stride()).fill_(True)
+    return int(places.count_nonzero()) < tensor.numel()
+
+
 def empty(
     shape: Sequence[int],
     dtype: torch.dtype | None,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dlferry import _convert, _move, _sequence, _torch
+from dlferry import _convert, _layout, _move, _sequence, _torch
 from dlferry._errors import UnsupportedInput
 from dlferry._ingest import Request, check_dtype, checked_request, described
 from dlferry._torch import torch
@@ -132,8 +132,7 @@ def _check_fit(out: torch.Tensor, shape: tuple[int, ...], dtype: torch.dtype) ->
             f"the arrays are {dtype} together, which {out.dtype}, the dtype of out, does not hold; "
             f"pass dtype={out.dtype} to convert"
         )
-    repeats = (n > 1 and step == 0 for n, step in zip(out.shape, out.stride(), strict=True))
-    if any(repeats):
+    if _layout.repeats(out):
         raise ValueError(
             "out has elements that share memory, as from expand; pass out.contiguous()"
         )

@@ -57,6 +57,38 @@ def test_memory_that_cannot_be_written() -> None:
         dlferry.copyto(torch.zeros(1).expand(3), [1, 2, 3])
 
 
+OVERLAPPING = {
+    "expanded": torch.zeros(3, 1).expand(3, 4),
+    "a window": torch.zeros(6).as_strided((3, 4), (1, 1)),
+    "rows that reach into the next": torch.zeros(20).as_strided((3, 4), (3, 1)),
+    "strides with a common multiple": torch.zeros(40).as_strided((4, 3), (4, 6)),
+}
+APART = {
+    "every other": torch.zeros(6, 8)[::2, ::2],
+    "transposed": torch.zeros(4, 3).t(),
+    "one inside the other": torch.zeros(12).as_strided((2, 3), (3, 2)),
+    "nothing": torch.zeros(1).expand(0, 4),
+    "alone": torch.zeros(1).as_strided((1, 1), (0, 0)),
+}
+
+
+@pytest.mark.parametrize("name", OVERLAPPING)
+def test_elements_at_one_place(name: str) -> None:
+    dst = OVERLAPPING[name]
+    with pytest.raises(ValueError, match="share memory"):
+        dlferry.copyto(dst, torch.ones(dst.shape))
+    with pytest.raises(ValueError, match="share memory"):
+        dlferry.stack([torch.ones(dst.shape[1:])] * len(dst), out=dst)
+    assert not dst.any()
+
+
+@pytest.mark.parametrize("name", APART)
+def test_elements_each_at_its_own_place(name: str) -> None:
+    dst = APART[name]
+    src = torch.arange(float(dst.numel())).reshape(dst.shape)
+    assert torch.equal(dlferry.copyto(dst, src).result(), src)
+
+
 def test_no_part_in_autograd() -> None:
     weight = torch.zeros(2, requires_grad=True)
     for dst, src in ((weight, torch.ones(2)), (torch.zeros(2), weight)):
