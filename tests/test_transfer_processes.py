@@ -104,6 +104,50 @@ def test_the_staging_memory_is_as_large_as_asked_for(sim_driver: SimDriver) -> N
     )
 
 
+def test_without_page_locked_memory_transfers_go_on(sim_driver: SimDriver) -> None:
+    run(
+        """
+        import logging
+        from dlferry import _torch_cuda
+
+        def refuse(*wanted):
+            raise RuntimeError("CUDA error: out of memory")
+
+        class Kept(logging.Handler):
+            said = []
+            def emit(self, record):
+                self.said.append(record.getMessage())
+
+        _torch_cuda.empty_pinned = refuse
+        logging.getLogger("dlferry").addHandler(Kept())
+        stream = door.current_stream(0)
+        gate = sim.gate(stream)
+        assert dlferry.show_config()["staging_reason"] is None
+        for count in (3, 100, 3_000_000):
+            source = {"a": np.arange(count), "b": torch.full((count,), 7, dtype=torch.uint8)}
+            there = dlferry.to_device(source, "cuda")
+            source["a"][:] = 0  # it has been read
+            handle = dlferry.transfer(there, "cpu")
+            assert not handle.done()  # it comes after what is queued
+            sim.open(gate)
+            back = handle.result(20)
+            assert torch.equal(back["a"], torch.arange(count))
+            assert torch.equal(back["b"], source["b"])
+            dlferry.copyto(there["a"], np.ones(count, np.int64)).synchronize()
+            assert dlferry.to_host(there["a"]).tolist() == [1] * count
+            gate = sim.gate(stream)
+        sim.open(gate)
+        assert "cuMemHostAlloc failed" in dlferry.show_config()["staging_reason"]
+        [said] = Kept.said
+        assert "ordinary memory" in said and "CUDA_ERROR_OUT_OF_MEMORY" in said
+        assert set(dlferry.memory_stats().values()) == {0}
+        print("end")
+        """,
+        sim_driver,
+        DLFERRY_SIM="register_result=801,host_limit=0",
+    )
+
+
 FORKS = {
     "everything says so": """
         with pytest.raises(dlferry.DriverUnavailable, match="fork"):

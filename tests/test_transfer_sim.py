@@ -269,6 +269,44 @@ def test_a_capture_is_refused_before_torch_is_asked_for_memory(
     assert asked == []
 
 
+def test_a_capture_is_refused_before_torch_queues_anything(
+    gpu: SimDoor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = dlferry.to_device(np.ones(1000), "cuda")
+    queued = []
+    for name in ("converted", "dense"):
+        monkeypatch.setattr(_torch_cuda, name, lambda *arguments: queued.append(arguments))
+    stream = gpu.current_stream(0)
+    assert gpu.sim.capture_begin(stream, 0) == 0
+    for start in (
+        lambda: dlferry.copyto(torch.zeros(1000), there),
+        lambda: dlferry.copyto(np.zeros(500), there[::2]),
+        lambda: dlferry.to_numpy(there, out=np.zeros(1000)),
+    ):
+        with pytest.raises(dlferry.CudaError, match="captured"):
+            start()
+    assert gpu.sim.capture_end(stream, None) == 0
+    assert queued == []
+
+
+@pytest.mark.parametrize("count", [3, 20_000, 60_000, 900_000])
+def test_torch_is_asked_for_new_memory_once(
+    gpu: SimDoor, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    empty, asked = gpu.empty, []
+
+    def counted(*given: Any) -> torch.Tensor:
+        asked.append(given)
+        return empty(*given)
+
+    monkeypatch.setattr(_torch_cuda, "empty", counted)
+    page_locked = dlferry.empty_pinned(count, torch.float32).fill_(5)
+    for source in (page_locked, page_locked.numpy(), torch.full((count,), 5.0)):
+        moved = dlferry.to_device(source, "cuda")
+        assert torch.equal(arrived(gpu, moved), torch.full((count,), 5.0))
+    assert len(asked) == 3
+
+
 def test_the_core_speaks_for_torch_where_the_context_is_lost(
     gpu: SimDoor, monkeypatch: pytest.MonkeyPatch
 ) -> None:

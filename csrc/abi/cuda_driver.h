@@ -25,13 +25,25 @@ enum Result : std::uint32_t {
   kErrorNoDevice = 100,
   kErrorInvalidDevice = 101,
   kErrorInvalidContext = 201,
+  kErrorEccUncorrectable = 214,
+  kErrorNvlinkUncorrectable = 220,
+  kErrorContained = 226,
   kErrorInvalidHandle = 400,
   kErrorNotFound = 500,
   kErrorNotReady = 600,
   kErrorIllegalAddress = 700,
+  kErrorLaunchTimeout = 702,
+  kErrorContextIsDestroyed = 709,
+  kErrorAssert = 710,
   kErrorHostMemoryAlreadyRegistered = 712,
   kErrorHostMemoryNotRegistered = 713,
+  kErrorHardwareStackError = 714,
+  kErrorIllegalInstruction = 715,
+  kErrorMisalignedAddress = 716,
+  kErrorInvalidAddressSpace = 717,
+  kErrorInvalidPc = 718,
   kErrorLaunchFailed = 719,
+  kErrorTensorMemoryLeak = 721,
   kErrorNotPermitted = 800,
   kErrorNotSupported = 801,
   kErrorSystemDriverMismatch = 803,
@@ -51,7 +63,13 @@ enum DeviceAttribute : std::uint32_t {
   kHostNumaId = 134,
 };
 
-enum PointerAttribute : std::uint32_t { kMemoryType = 2, kIsManaged = 8, kDeviceOrdinal = 9 };
+enum PointerAttribute : std::uint32_t {
+  kMemoryType = 2,
+  kIsManaged = 8,
+  kDeviceOrdinal = 9,
+  kRangeStart = 11,
+  kRangeSize = 12
+};
 enum MemoryType : std::uint32_t { kMemoryHost = 1, kMemoryDevice = 2 };
 enum CaptureStatus : std::uint32_t { kCaptureNone = 0, kCaptureActive = 1, kCaptureInvalid = 2 };
 enum CaptureMode : std::uint32_t { kCaptureGlobal = 0, kCaptureThread = 1, kCaptureRelaxed = 2 };

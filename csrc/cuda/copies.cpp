@@ -36,9 +36,10 @@ void submit_batch(const Driver& driver, Direction direction, std::span<const Lin
 
 }  // namespace
 
-void submit_copies(Direction direction, std::span<const LinkCopy> copies, cu::Stream stream) {
+void submit_copies(Direction direction, std::span<const LinkCopy> copies, cu::Stream stream,
+                   bool page_locked) {
   const Driver& loaded = driver();
-  if (copies.size() > 1 && stream != cu::kStreamLegacy && has_batch(loaded)) {
+  if (copies.size() > 1 && page_locked && stream != cu::kStreamLegacy && has_batch(loaded)) {
     return submit_batch(loaded, direction, copies, stream);
   }
   for (const LinkCopy& copy : copies) {

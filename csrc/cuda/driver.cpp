@@ -185,6 +185,31 @@ Error::Error(const char* call, cu::Result code, const char* advice)
       call_(call),
       code_(code) {}
 
+// By the driver's documentation: of the memory's hardware, of a kernel, of a context that is
+// destroyed.
+bool ends_context(cu::Result code) noexcept {
+  switch (code) {
+    case cu::kErrorDeinitialized:
+    case cu::kErrorEccUncorrectable:
+    case cu::kErrorNvlinkUncorrectable:
+    case cu::kErrorContained:
+    case cu::kErrorIllegalAddress:
+    case cu::kErrorLaunchTimeout:
+    case cu::kErrorContextIsDestroyed:
+    case cu::kErrorAssert:
+    case cu::kErrorHardwareStackError:
+    case cu::kErrorIllegalInstruction:
+    case cu::kErrorMisalignedAddress:
+    case cu::kErrorInvalidAddressSpace:
+    case cu::kErrorInvalidPc:
+    case cu::kErrorLaunchFailed:
+    case cu::kErrorTensorMemoryLeak:
+      return true;
+    default:
+      return false;
+  }
+}
+
 void set_driver_library(std::string path) {
   const std::lock_guard lock(opening_mutex());
   delete library.exchange(path.empty() ? nullptr : new std::string(std::move(path)));

@@ -27,6 +27,10 @@ class Error : public std::runtime_error {
   cu::Result code_;
 };
 
+// Whether a context in which a call failed like this does nothing more: whatever was under way in
+// it has ended, though nobody can say how.
+[[nodiscard]] bool ends_context(cu::Result code) noexcept;
+
 // The driver's functions. Optional ones may be null.
 struct Driver {
   int version = 0;  // of CUDA, as the driver has it: 13000

@@ -18,9 +18,6 @@ constexpr std::size_t kLanes = 2;
 // Page-locked memory needs no slot, so more of it is submitted at once without a thread's help.
 constexpr std::size_t kInlineDirectBytes = std::size_t{1} << 20;
 
-// Copying so much takes less time than handing it to a thread.
-constexpr std::size_t kLittleBytes = std::size_t{64} << 10;
-
 std::atomic<std::size_t> staging_bytes_wanted{std::size_t{32} << 20};
 
 std::size_t slots_of_a_lane() noexcept {
@@ -126,12 +123,22 @@ void TransferEngine::check(cu::Stream stream) const {
   refuse_capture(stream);
 }
 
+bool TransferEngine::goes_inline(Request request) {
+  find_pinned(request.leaves);
+  Parts parts(std::move(request.leaves), request.packed, kInlineBytes);
+  if (parts.at_end()) return true;
+  if (parts.next_is_direct()) return false;
+  (void)parts.next();
+  return parts.at_end();
+}
+
 std::shared_ptr<Transfer> TransferEngine::start_inline(Request request) {
   const DriverScope scope(device_);
   refuse_capture(request.stream);
   // Page-locked sources would be read as late as the stream comes to it, and whoever wants them
-  // back would wait for all that is queued there: little is copied like pageable memory, and more
-  // goes by a lane. So do pageable destinations, which a thread has to write.
+  // back would wait for all that is queued there: little is copied like pageable memory, which
+  // takes less time than handing it to a thread, and more goes by a lane. So do pageable
+  // destinations, which a thread has to write.
   const bool to_host = request.direction == Direction::kToHost;
   if (to_host || bytes_of(request.leaves) > kLittleBytes) find_pinned(request.leaves);
   Parts parts(std::move(request.leaves), request.packed, kInlineBytes);

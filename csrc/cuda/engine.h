@@ -50,9 +50,14 @@ class TransferEngine {
   // Transfers up to this size are worth trying `start_inline` with.
   static constexpr std::size_t kInlineBytes = InlineSlots::kSlotBytes;
 
+  // Whether that would take it, while there are slots: for those who have memory to ask for first,
+  // of leaves to the device whose places there are not known. Up to kLittleBytes, it would.
+  static constexpr std::size_t kLittleBytes = std::size_t{64} << 10;
+  [[nodiscard]] static bool goes_inline(Request request);
+
   // Copies on the calling thread and on `request.stream` itself, in its order: the quickest way for
   // little. Null, with nothing done, when it cannot be taken: too large, much from page-locked or
-  // to pageable memory, or all slots wait for work queued on streams.
+  // to pageable memory, or no slot to be had.
   [[nodiscard]] std::shared_ptr<Transfer> start_inline(Request request);
 
   // Hands the transfer to the lane of its direction and returns at once.

@@ -160,7 +160,7 @@ void Lane::submit_part(DriverThread& thread, const std::shared_ptr<Job>& job, Lo
     part.copied = std::make_shared<Event>(device_);
     const std::vector<LinkCopy> copies = part.part.copies(part.slot);
     begun = true;
-    submit_copies(direction_, copies, stream_.get());
+    submit_copies(direction_, copies, stream_.get(), !part.slot || ring_.is_page_locked());
     part.copied->record(stream_.get());
     lock.lock();
     job->last = part.copied;
@@ -182,17 +182,21 @@ void Lane::take_slot(DriverThread& thread, InFlight& part, Lock& lock) {
     lock.unlock();  // nobody else allocates it
     HostAllocation memory = [this] {
       const DriverScope scope(device_);
-      return HostAllocation(ring_.bytes_wanted());
+      return allocate_slots(ring_.bytes_wanted());
     }();
     lock.lock();
     ring_.adopt(std::move(memory));
   }
-  if (ring_.has_lost_all()) {
+  if (ring_.has_lost()) {
     lock.unlock();
     thread.enter();
-    call<&Driver::cuStreamSynchronize>(stream_.get());  // most likely it says why they were lost
+    const cu::Result result = try_call<&Driver::cuStreamSynchronize>(stream_.get());
     lock.lock();
-    ring_.find_all();
+    if (result == cu::kSuccess) {
+      ring_.find_lost();  // nobody else submits, so their copies came before this
+    } else if (!ring_.has_free_slot()) {
+      throw Error("cuStreamSynchronize", result);  // most likely it says why they were lost
+    }
   }
   part.slot = ring_.take();
 }

@@ -88,19 +88,19 @@ State& state() {
   return *existing;
 }
 
-// Whether the byte belongs to page-locked memory that is always on the host.
-bool driver_has(const Driver& cuda, std::uintptr_t address) noexcept {
-  std::uint32_t type = 0, managed = 0;
-  std::array attributes{cu::kMemoryType, cu::kIsManaged};
-  std::array<void*, 2> values{&type, &managed};
-  return cuda.cuPointerGetAttributes(attributes.size(), attributes.data(), values.data(),
-                                     address) == cu::kSuccess &&
-         type == cu::kMemoryHost && managed == 0;
-}
-
+// Whether one allocation or registration of the driver's holds the range, and is always on the
+// host.
 bool driver_has(std::uintptr_t begin, std::uintptr_t end) noexcept {
-  const Driver* const cuda = loaded_driver();
-  return cuda && driver_has(*cuda, begin) && driver_has(*cuda, end - 1);
+  std::uint32_t type = 0, managed = 0;
+  cu::DevicePtr start = 0;
+  std::size_t bytes = 0;
+  std::array attributes{cu::kMemoryType, cu::kIsManaged, cu::kRangeStart, cu::kRangeSize};
+  std::array<void*, 4> values{&type, &managed, &start, &bytes};
+  const cu::Result result = try_call<&Driver::cuPointerGetAttributes>(
+      static_cast<unsigned>(attributes.size()), attributes.data(), values.data(), begin);
+  // Where devices know the memory by another address than the host, `start` is that one.
+  return result == cu::kSuccess && type == cu::kMemoryHost && managed == 0 && start <= begin &&
+         bytes >= end - start;
 }
 
 bool can_register_read_only(int device) {

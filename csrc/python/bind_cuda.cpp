@@ -26,9 +26,10 @@ struct Classes {
 } classes;
 
 void install_cuda(const py::object& cuda_error, const py::object& driver_unavailable,
-                  const py::object& cancelled) {
+                  const py::object& cancelled, const py::object& ordinary_memory) {
   classes = {py::object(cuda_error).release().ptr(), py::object(driver_unavailable).release().ptr(),
              py::object(cancelled).release().ptr()};
+  tell_of_ordinary_memory(ordinary_memory);
 }
 
 void translate(std::exception_ptr failure) {
@@ -122,8 +123,9 @@ void bind_transfers(py::module_& module) {
 
 void bind_driver(py::module_& module) {
   module.def("install_cuda", &install_cuda, py::kw_only(), py::arg("cuda_error"),
-             py::arg("driver_unavailable"), py::arg("cancelled"),
-             "Give the core the exceptions for what fails on the way to the GPU.");
+             py::arg("driver_unavailable"), py::arg("cancelled"), py::arg("ordinary_memory"),
+             "Give the core the exceptions for what fails on the way to the GPU, and what to call "
+             "where its memory there cannot be page-locked.");
   module.def("require_driver", &require_driver, "Open the driver, or say what is missing.");
   module.def("relax_captures", &relax_captures,
              "From now on, nothing that this thread calls invalidates the captures of others.");

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "cuda/pinned.h"
+#include "cuda/staging.h"
 #include "python/bind_cuda.h"
 #include "python/released.h"
 
@@ -87,6 +88,8 @@ void bind_pinned(py::module_& module) {
            py::arg("data"), py::arg("nbytes"), py::pos_only());
   module.def("is_pinned", &is_pinned, py::arg("data"), py::arg("nbytes"), py::pos_only(),
              "Whether a copy may use the memory directly, as far as is known.");
+  module.def("staging_reason", &cuda::why_ordinary,
+             "Why transfers go through ordinary memory; None where they do not, or did not yet.");
   module.def("pinned_stats", &pinned_stats, "What dlferry has page-locked, by torch's names.");
 }
 

@@ -127,6 +127,15 @@ void prepare_to_start() {
   }
 }
 
+bool goes_inline(const py::iterable& leaves, bool packed) {
+  const Torch& torch = loaded_torch();
+  cuda::Request request{.packed = packed};
+  py::list hosts;
+  for (const py::handle leaf : leaves) request.leaves.push_back(leaf_of(torch, leaf, hosts));
+  const Released released(Visit::For::kStarting);
+  return cuda::TransferEngine::goes_inline(std::move(request));
+}
+
 std::unique_ptr<TransferHandle> start_transfer(const std::string& direction,
                                                const py::iterable& leaves, int device,
                                                std::uintptr_t stream, bool packed, bool ordered,
@@ -234,6 +243,8 @@ void bind_starts(py::module_& module) {
              py::kw_only(), py::arg("device"), py::arg("stream"), py::arg("packed"),
              py::arg("ordered"), py::arg("on_stream"), py::arg("keep_host"), py::arg("keep_device"),
              "Start to copy (host, address on the device, dtype on the link) each.");
+  module.def("goes_inline", &goes_inline, py::arg("leaves"), py::arg("packed"), py::pos_only(),
+             "Whether start_transfer takes them to the device on the current stream, as a rule.");
   py::class_<Arrays>(module, "Arrays", py::is_final(), "The arrays of a list, on the host.")
       .def_property_readonly("shape", &shape_of, "Of all of them together.")
       .def_property_readonly(
@@ -251,6 +262,7 @@ void bind_starts(py::module_& module) {
   module.def("check_stream", &check_stream, py::arg("device"), py::arg("stream"), py::pos_only(),
              "Raise CudaError where start_transfer would: a capture, or a context that is lost.");
   module.attr("INLINE_BYTES") = cuda::TransferEngine::kInlineBytes;
+  module.attr("LITTLE_BYTES") = cuda::TransferEngine::kLittleBytes;
 }
 
 }  // namespace dlferry::python

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "cuda/staging.h"
 #include "python/released.h"
 
 namespace py = pybind11;
@@ -23,31 +24,17 @@ struct Unfinished {
 // Guarded by the GIL. Leaked on purpose: handles are let go until the process ends.
 std::deque<Unfinished>& unfinished = *new std::deque<Unfinished>;
 
+// Guarded by the GIL; null once it was told, or there is nobody to tell.
+PyObject* tell = nullptr;
+
+void tell_if_ordinary() {
+  if (!tell || !cuda::why_ordinary()) return;
+  const auto told = py::reinterpret_steal<py::object>(std::exchange(tell, nullptr));
+  told(cuda::why_ordinary());
+}
+
 // How often a thread that waits lets signals be handled.
 constexpr std::chrono::milliseconds kSignalPause{50};
-
-// Errors after which a context does nothing more, by the driver's documentation: of the memory's
-// hardware, of a kernel, of a context that is destroyed.
-bool is_context_lost(cu::Result code) noexcept {
-  switch (static_cast<std::uint32_t>(code)) {
-    case cu::kErrorDeinitialized:
-    case 214:
-    case 220:
-    case cu::kErrorIllegalAddress:
-    case 702:
-    case 709:
-    case 710:
-    case 714:
-    case 715:
-    case 716:
-    case 717:
-    case 718:
-    case cu::kErrorLaunchFailed:
-      return true;
-    default:
-      return false;
-  }
-}
 
 // Whether nothing touches the transfer's memory any more: also when the context is lost, whose
 // copies have ended, though nobody can say how.
@@ -55,13 +42,15 @@ bool is_over(cuda::Transfer& transfer) noexcept {
   try {
     return transfer.is_done();
   } catch (const cuda::Error& error) {
-    return is_context_lost(error.code());
+    return cuda::ends_context(error.code());
   } catch (...) {
     return false;
   }
 }
 
 }  // namespace
+
+void tell_of_ordinary_memory(py::object whom) { tell = whom.release().ptr(); }
 
 bool Kept::is_empty() const noexcept { return !until_read && !until_submitted && !until_done; }
 
@@ -116,6 +105,7 @@ void TransferHandle::wait(std::uintptr_t stream) {
     transfer_->wait(reinterpret_cast<cu::Stream>(stream));
   }
   drop_unneeded();
+  tell_if_ordinary();
 }
 
 // Whoever gets memory of the copies' stream next comes after the copies, so it need not outlive
@@ -138,6 +128,7 @@ bool TransferHandle::synchronize(std::optional<double> seconds) {
     throw;
   }
   finish();
+  tell_if_ordinary();
   return true;
 }
 
@@ -171,6 +162,7 @@ void TransferHandle::wait_until_read() {
     transfer_->wait_until_read();
   }
   drop_unneeded();
+  tell_if_ordinary();
 }
 
 bool TransferHandle::cancel() {

@@ -51,6 +51,10 @@ class TransferHandle {
   bool done_ = false;
 };
 
+// What to call, once, with the reason why transfers do not go through page-locked memory, when one
+// was waited for that did not.
+void tell_of_ordinary_memory(pybind11::object tell);
+
 // Drops what was put aside for transfers that are done by now, looking at so many: those that were
 // not looked at for longest. Cheap when there is nothing.
 inline constexpr std::size_t kLooksAtOnce = 16;

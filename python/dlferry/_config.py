@@ -21,8 +21,9 @@ def show_config() -> dict[str, Any]:
         until it is imported), ``platform``, ``native`` (whether the native core serves),
         ``native_reason`` (why it does not, else None), ``threads`` (that share a large copy; None
         where copies are torch's own), ``driver`` (the CUDA version of the driver, as dlferry
-        opened it; None before it was needed, and where there is none) and ``driver_reason`` (why
-        ``driver`` is None, else None).
+        opened it; None before it was needed, and where there is none), ``driver_reason`` (why
+        ``driver`` is None, else None) and ``staging_reason`` (why transfers go through memory that
+        is not page-locked, and take longer; None where they do not, or there was none yet).
 
     Example:
         >>> import dlferry
@@ -42,4 +43,5 @@ def show_config() -> dict[str, Any]:
         "threads": core.worker_count() if NATIVE else None,
         "driver": driver,
         "driver_reason": driver_reason,
+        "staging_reason": core.staging_reason() if NATIVE else None,
     }

@@ -89,6 +89,7 @@ def install(
 # The link to the GPU. `_fallback.py` has `pinned_stats` of it.
 
 INLINE_BYTES: int
+LITTLE_BYTES: int
 
 @final
 class Transfer:
@@ -108,6 +109,11 @@ class PinnedRange:
 class KnownRange:
     def __init__(self, data: int, nbytes: int, /) -> None: ...
 
+def goes_inline(
+    leaves: Iterable[tuple[Source | torch.Tensor, int, torch.dtype, Sequence[int] | None]],
+    packed: bool,
+    /,
+) -> bool: ...
 def start_transfer(
     direction: Literal["h2d", "d2h"],
     leaves: Iterable[tuple[Source | torch.Tensor, int, torch.dtype, Sequence[int] | None]],
@@ -148,11 +154,13 @@ def drop_finished() -> None: ...
 def unfinished_count() -> int: ...
 def is_pinned(data: int, nbytes: int, /) -> bool: ...
 def pinned_stats() -> dict[str, int]: ...
+def staging_reason() -> str | None: ...
 def install_cuda(
     *,
     cuda_error: type[Exception],
     driver_unavailable: type[Exception],
     cancelled: type[BaseException],
+    ordinary_memory: Callable[[str], object],
 ) -> None: ...
 def require_driver() -> None: ...
 def relax_captures() -> None: ...

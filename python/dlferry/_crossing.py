@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from dlferry import _torch_cuda
+from dlferry import _layout, _torch_cuda
 from dlferry._native import core
 from dlferry._torch import torch
+
+ALIGNMENT = 256
+"""Where packed arrays begin, in bytes."""
 
 
 class NewMemory(NamedTuple):
@@ -39,6 +43,30 @@ def allocated(
     except RuntimeError:
         core.check_stream(device, stream)
         raise
+
+
+def new_memory(
+    hosts: Sequence[Any], wires: Sequence[torch.dtype], device: int, stream: int, packed: bool
+) -> NewMemory:
+    """Memory on a device for arrays of these shapes and strides, of the dtypes `wires`."""
+    core.drop_finished()  # what that lets go may serve again
+    strides = [_layout.strides_of(host) for host in hosts]
+    if not packed:
+        tensors = [
+            allocated(host.shape, wire, device, stream, steps)
+            for host, wire, steps in zip(hosts, wires, strides, strict=True)
+        ]
+        return NewMemory(tensors, tensors, stream)
+    offsets, end = [], 0
+    for host, wire in zip(hosts, wires, strict=True):
+        offsets.append(-(-end // ALIGNMENT) * ALIGNMENT)
+        end = offsets[-1] + math.prod(host.shape) * wire.itemsize
+    block = allocated((end,), torch.uint8, device, stream)
+    tensors = [
+        _torch_cuda.carve(block, offset, host.shape, wire, steps)
+        for host, offset, wire, steps in zip(hosts, offsets, wires, strides, strict=True)
+    ]
+    return NewMemory(tensors, [block], stream)
 
 
 class Crossing:
@@ -123,7 +151,7 @@ class Crossing:
 
 
 def to_new_memory(
-    size: int,
+    inline: bool,
     dtypes: Sequence[torch.dtype],
     device: int,
     new: Callable[[int], NewMemory],
@@ -132,7 +160,7 @@ def to_new_memory(
     """Little goes on the current stream itself where it can, and all else by the copies' own.
 
     Args:
-        size: In bytes.
+        inline: Whether to try the current stream itself.
         dtypes: Of the results.
         device: Its index.
         new: Makes the memory, for the stream that it is given.
@@ -140,7 +168,7 @@ def to_new_memory(
             the handle, or None where that is not to be had.
     """
     current = _torch_cuda.current_stream(device)
-    if size <= core.INLINE_BYTES:
+    if inline:
         memory = new(current)
         handle = start(memory, current, True)
         if handle is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import logging
 import os
 
 from dlferry._environment import positive_number
@@ -55,9 +56,20 @@ def _prepare() -> None:
     from concurrent.futures import CancelledError
 
     core.install_cuda(
-        cuda_error=CudaError, driver_unavailable=DriverUnavailable, cancelled=CancelledError
+        cuda_error=CudaError,
+        driver_unavailable=DriverUnavailable,
+        cancelled=CancelledError,
+        ordinary_memory=_say_ordinary,
     )
     atexit.register(core.close_transfers, EXIT_SECONDS, True)
+
+
+def _say_ordinary(reason: str) -> None:
+    logging.getLogger("dlferry").warning(
+        "transfers go through ordinary memory, and take longer, because the system page-locks no "
+        "more of it (%s): raise the limit on locked memory (ulimit -l)",
+        reason,
+    )
 
 
 def state() -> tuple[str | None, str | None]:

@@ -11,15 +11,12 @@ from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 from dlferry import _driver, _layout, _page_locked, _torch, _torch_cuda
-from dlferry._crossing import Crossing, NewMemory, allocated, to_new_memory
+from dlferry._crossing import Crossing, NewMemory, allocated, new_memory, to_new_memory
 from dlferry._native import core
 from dlferry._torch import torch
 
 Host = Any
 """A CPU tensor, or what `core.ingest` found."""
-
-ALIGNMENT = 256
-"""Where packed arrays begin, in bytes."""
 
 
 class Leaf(NamedTuple):
@@ -72,8 +69,8 @@ def to_device(
         return _started("h2d", leaves, new.blocks, device, current, packed, on_stream=on_stream)
 
     return to_new_memory(
-        _size(hosts, wires), dtypes, device,
-        lambda stream: _new_memory(hosts, wires, device, stream, packed), start,
+        _goes_inline(hosts, wires, packed), dtypes, device,
+        lambda stream: new_memory(hosts, wires, device, stream, packed), start,
     )  # fmt: skip
 
 
@@ -95,8 +92,8 @@ def stack_to_device(arrays: core.Arrays, device: int) -> Crossing:
             keep_device=out.untyped_storage(),
         )  # fmt: skip
 
-    size = math.prod(arrays.shape) * wire.itemsize
-    return to_new_memory(size, [arrays.dtype], device, new, start)
+    inline = math.prod(arrays.shape) * wire.itemsize <= core.INLINE_BYTES
+    return to_new_memory(inline, [arrays.dtype], device, new, start)
 
 
 def into_device(destinations: Sequence[torch.Tensor], hosts: Sequence[Host]) -> Crossing:
@@ -137,13 +134,23 @@ def to_host(
         make(tensor.shape, dtype, _layout.strides_of(tensor))
         for tensor, dtype in zip(tensors, dtypes, strict=True)
     ]
-    return into_host(hosts, tensors)
+    return _fetched(hosts, tensors, device)
 
 
 def into_host(destinations: Sequence[torch.Tensor], tensors: Sequence[torch.Tensor]) -> Crossing:
     """Start to copy tensors of one device into memory on the host, cast to the dtypes there."""
     _driver.require()
     device = _index(tensors[0])
+    core.check_stream(device, _torch_cuda.current_stream(device))  # before torch queues a cast
+    return _fetched(destinations, tensors, device)
+
+
+# --- parts ---
+
+
+def _fetched(
+    destinations: Sequence[torch.Tensor], tensors: Sequence[torch.Tensor], device: int
+) -> Crossing:
     current = _torch_cuda.current_stream(device)
     sources = []
     for tensor, host in zip(tensors, destinations, strict=True):
@@ -158,9 +165,6 @@ def into_host(destinations: Sequence[torch.Tensor], tensors: Sequence[torch.Tens
         handle = _started("d2h", leaves, sources, device, current, ordered=True)
     dtypes = [tensor.dtype for tensor in destinations]
     return Crossing(handle, destinations, dtypes, device)
-
-
-# --- parts ---
 
 
 def _readable(host: Host) -> Host:
@@ -178,40 +182,25 @@ def _size(hosts: Sequence[Host], wires: Sequence[torch.dtype]) -> int:
     )
 
 
-def _new_memory(
-    hosts: Sequence[Host],
-    wires: Sequence[torch.dtype],
-    device: int,
-    stream: int,
-    packed: bool,
-) -> NewMemory:
-    """Memory on a device for arrays of these shapes, strides and dtypes."""
-    core.drop_finished()  # what that lets go may serve again
-    strides = [_layout.strides_of(host) for host in hosts]
-    if not packed:
-        tensors = [
-            allocated(host.shape, wire, device, stream, steps)
-            for host, wire, steps in zip(hosts, wires, strides, strict=True)
-        ]
-        return NewMemory(tensors, tensors, stream)
-    offsets, end = [], 0
-    for host, wire in zip(hosts, wires, strict=True):
-        offsets.append(-(-end // ALIGNMENT) * ALIGNMENT)
-        end = offsets[-1] + math.prod(host.shape) * wire.itemsize
-    block = allocated((end,), torch.uint8, device, stream)
-    tensors = [
-        _torch_cuda.carve(block, offset, host.shape, wire, steps)
-        for host, offset, wire, steps in zip(hosts, offsets, wires, strides, strict=True)
-    ]
-    return NewMemory(tensors, [block], stream)
+def _goes_inline(hosts: Sequence[Host], wires: Sequence[torch.dtype], packed: bool) -> bool:
+    """Whether new memory is for the current stream itself, as a rule."""
+    size = _size(hosts, wires)
+    if size <= core.LITTLE_BYTES or size > core.INLINE_BYTES:
+        return size <= core.LITTLE_BYTES
+    leaves = [_leaf(host, 0, wire, host) for host, wire in zip(hosts, wires, strict=True)]
+    return core.goes_inline(leaves, packed)
 
 
 def _leaves(hosts: Sequence[Host], tensors: Sequence[torch.Tensor]) -> list[Leaf]:
     return [
-        Leaf(host, tensor.data_ptr(), tensor.dtype, layout.order if layout else None)
+        _leaf(host, tensor.data_ptr(), tensor.dtype, tensor)
         for host, tensor in zip(hosts, tensors, strict=True)
-        for layout in [_layout.layout_of(tensor)]
     ]
+
+
+def _leaf(host: Host, address: int, wire: torch.dtype, like: Host) -> Leaf:
+    layout = _layout.layout_of(like)
+    return Leaf(host, address, wire, layout.order if layout else None)
 
 
 def _started(

@@ -12,6 +12,7 @@
 #include "../sim/sim.h"
 #include "check.h"
 #include "cuda/handles.h"
+#include "cuda/staging.h"
 
 #ifdef __SANITIZE_THREAD__
 // glibc frees what a detached thread had of a library's thread-local variables after that thread
@@ -44,14 +45,14 @@ struct Machine {
 // Whoever lets go of all handles leaves nothing behind in the driver.
 inline void check_nothing_is_left() {
   cuda::Event::drop_idle();
-  for (const char* what :
-       {"streams", "events", "host_allocations", "host_bytes", "registrations", "registered_bytes",
-        "pageable_copies", "calls_in_child", "calls_after_exit", "freed_in_use", "invalid_handles",
-        "foreign_streams"}) {
+  for (const char* what : {"streams", "events", "host_allocations", "host_bytes", "registrations",
+                           "registered_bytes", "calls_in_child", "calls_after_exit", "freed_in_use",
+                           "invalid_handles", "foreign_streams"}) {
     const long long left = SIM(counter)(what);
     if (left != 0) std::fprintf(stderr, "%lld %s are left\n", left, what);
     CHECK(left == 0);
   }
+  CHECK(SIM(counter)("pageable_copies") == 0 || cuda::why_ordinary());
 }
 
 // The status of a child process that calls `body`; it is ended after a minute. What its parent has

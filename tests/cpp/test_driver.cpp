@@ -119,6 +119,17 @@ void opened_once_by_many_threads() {
   CHECK(SIM(calls)("cuInit") == 1);
 }
 
+void errors_that_end_a_context() {
+  for (const cu::Result code : {cu::kErrorIllegalAddress, cu::kErrorAssert, cu::kErrorLaunchFailed,
+                                cu::kErrorDeinitialized, cu::kErrorEccUncorrectable}) {
+    CHECK(ends_context(code));
+  }
+  for (const cu::Result code : {cu::kSuccess, cu::kErrorInvalidValue, cu::kErrorOutOfMemory,
+                                cu::kErrorNotReady, cu::kErrorStreamCaptureUnsupported}) {
+    CHECK(!ends_context(code));
+  }
+}
+
 void texts_of_errors() {
   CHECK(std::string(Error("cuEventRecord", cu::kErrorIllegalAddress).what()) ==
         "cuEventRecord failed: error 700");  // nobody has opened the driver
@@ -185,6 +196,7 @@ int main() {
   missing_functions();
   reasons_for_there_being_none();
   for (int round = 0; round < 10; ++round) ON(Machine{}, opened_once_by_many_threads);
+  errors_that_end_a_context();
   ON(Machine{}, texts_of_errors);
   ON(Machine{}, forked_after_opening);
   for (int round = 0; round < 10; ++round) ON(Machine{}, forked_while_others_open);

@@ -188,14 +188,18 @@ void page_locked_memory() {
   CHECK(cuMemHostUnregister(data) == kErrorHostMemoryNotRegistered);
   CHECK(dlferry_sim_counter("registered_bytes") == 8202);
 
-  PointerAttribute names[] = {kMemoryType, kIsManaged, kDeviceOrdinal};
+  PointerAttribute names[] = {kMemoryType, kIsManaged, kDeviceOrdinal, kRangeStart, kRangeSize};
   unsigned type = 9, managed = 9, ordinal = 9;
-  void* values[] = {&type, &managed, &ordinal};
+  DevicePtr start = 9;
+  std::size_t size = 9;
+  void* values[] = {&type, &managed, &ordinal, &start, &size};
   const auto ask = [&](const void* pointer) {
-    return cuPointerGetAttributes(3, names, values, reinterpret_cast<DevicePtr>(pointer));
+    return cuPointerGetAttributes(5, names, values, reinterpret_cast<DevicePtr>(pointer));
   };
   CHECK(ask(data + 8291) == kSuccess && type == kMemoryHost && managed == 0 && ordinal == 0);
+  CHECK(start == reinterpret_cast<DevicePtr>(data + 100) && size == 8192);
   CHECK(ask(data + 8292) == kSuccess && type == 0);  // unknown, which is no error
+  CHECK(start == 0 && size == 0);
   const std::uint64_t device = program.device(100);
   CHECK(ask(reinterpret_cast<void*>(device + 99)) == kSuccess && type == kMemoryDevice);
   CHECK(cuMemHostUnregister(data + 100) == kSuccess && ask(data + 100) == kSuccess && type == 0);

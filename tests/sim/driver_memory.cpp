@@ -125,6 +125,12 @@ Result cuPointerGetAttributes(unsigned count, PointerAttribute* attributes, void
     if (!block) block = made.world().host_memory.at(pointer);
     for (unsigned i = 0; i < count; ++i) {
       unsigned value = 0;
+      if (attributes[i] == kRangeStart || attributes[i] == kRangeSize) {
+        std::uint64_t limit = 0;
+        if (block) limit = attributes[i] == kRangeSize ? block->bytes : block->begin;
+        *static_cast<std::uint64_t*>(data[i]) = limit;
+        continue;
+      }
       if (attributes[i] == kMemoryType) {
         value = !block ? 0U : block->kind == BlockKind::kDevice ? kMemoryDevice : kMemoryHost;
       } else if (attributes[i] == kDeviceOrdinal) {
