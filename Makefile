@@ -105,6 +105,12 @@ $(LOGS):
 
 # ---------------------------------------------------------------------------- on demand
 
+.PHONY: test-ray
+test-ray: export DLFERRY_NATIVE := on
+test-ray: export DLFERRY_TEST_SIM := $(CURDIR)/build/dev/tests/sim/libdlferry_sim_cuda.so
+test-ray: native build $(VENV)/.group-dev $(VENV)/.group-ray  ## Ray Data through `prefetch`: 240 MB to install, a cluster to start
+	$(PYTEST) tests/interop/test_ray.py
+
 .PHONY: bench
 bench: build $(VENV)/.group-dev  ## Measure the cost of a conversion
 	$(NATIVE) $(PY) -m benchmarks.bench_exchange_latency

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import pickle
+import signal
 import threading
 import time
 import weakref
@@ -200,6 +201,52 @@ def test_other_threads_run_while_one_waits(gpu: SimDoor) -> None:
         assert not concurrent.futures.wait(waits, 0.05).done
         gpu.sim.open(gate)  # with the GIL in a thread that waits, this line is not reached
         assert waits[0].result(30) and waits[1].result(30) is None
+
+
+@contextmanager
+def interrupted_when(ready: threading.Event) -> Iterator[None]:
+    """Ctrl-C once the event is set."""
+
+    def interrupt() -> None:
+        assert ready.wait(30)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    sender = threading.Thread(target=interrupt)
+    sender.start()
+    try:
+        yield
+    finally:
+        sender.join()
+        signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize(
+    ("call", "count"),
+    [
+        ("wait", LARGE),
+        ("wait_until_read", LARGE),
+        ("synchronize", LARGE),
+        ("synchronize", SMALL),
+        ("tensors", LARGE),
+    ],
+)
+def test_an_interrupt_ends_a_wait_and_not_the_transfer(gpu: SimDoor, call: str, count: int) -> None:
+    host, about_to_wait = torch.arange(float(count)), threading.Event()
+    gate = gpu.sim.gate(gpu.current_stream(0) if count == SMALL else core.copy_stream(0, "h2d"))
+    opening = threading.Timer(30, gpu.sim.open, [gate])  # so that a failure ends
+    opening.start()
+    crossing = to_device(host)
+    with interrupted_when(about_to_wait), pytest.raises(KeyboardInterrupt):
+        about_to_wait.set()
+        getattr(crossing, call)()
+        pytest.fail("the interrupt was lost")
+    assert opening.is_alive()  # nobody had to open the gate
+    opening.cancel()
+    gpu.sim.open(gate)
+    getattr(crossing, call)()
+    assert crossing.synchronize(30)
+    assert torch.equal(read(crossing.tensors()[0]), host)
 
 
 def test_threads_share_the_link(gpu: SimDoor) -> None:

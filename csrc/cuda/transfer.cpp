@@ -42,14 +42,23 @@ bool Transfer::is_done() {
   return done_;
 }
 
-void Transfer::wait(cu::Stream stream) {
+template <typename Condition>
+bool Transfer::await(std::unique_lock<std::mutex>& held, Timeout timeout, Condition condition) {
+  if (timeout) return changed_.wait_for(held, *timeout, condition);
+  changed_.wait(held, condition);
+  return true;
+}
+
+bool Transfer::wait(cu::Stream stream, Timeout timeout) {
   require_own_process();
   std::unique_lock lock(mutex_);
-  changed_.wait(lock, [this] { return failure_ || done_ || (submitted_ && !drains_); });
+  const auto is_known = [this] { return failure_ || done_ || (submitted_ && !drains_); };
+  if (!await(lock, timeout, is_known)) return false;
   throw_if_failed(lock);
-  if (done_) return;
+  if (done_) return true;
   const DriverScope scope(device_);
   last_->make_wait(stream);
+  return true;
 }
 
 bool Transfer::synchronize(Timeout timeout) {
@@ -61,12 +70,7 @@ bool Transfer::synchronize(Timeout timeout) {
     lock.lock();
     done_ = true;
   }
-  const auto is_done = [this] { return done_; };
-  if (!timeout) {
-    changed_.wait(lock, is_done);
-  } else if (!changed_.wait_for(lock, *timeout, is_done)) {
-    return false;
-  }
+  if (!await(lock, timeout, [this] { return done_; })) return false;
   throw_if_failed(lock);
   return true;
 }
@@ -89,14 +93,17 @@ bool Transfer::synchronize_event(Timeout timeout) {
   return true;
 }
 
-void Transfer::wait_until_read() {
+bool Transfer::wait_until_read(Timeout timeout) {
   require_own_process();
   {
     std::unique_lock lock(mutex_);
-    changed_.wait(lock, [this] { return submitted_; });
-    if (!reads_late_) return throw_if_failed(lock);
+    if (!await(lock, timeout, [this] { return submitted_; })) return false;
+    if (!reads_late_) {
+      throw_if_failed(lock);
+      return true;
+    }
   }
-  (void)synchronize();
+  return synchronize(timeout);
 }
 
 bool Transfer::is_read() const noexcept {

@@ -39,16 +39,17 @@ class Transfer {
 
   // Makes the work that is submitted to `stream` from now on wait for the copy. Waits itself until
   // the last part has been submitted, and where threads write the destination, until they have:
-  // for work on a stream only where the transfer was ordered after it. Throws how the transfer
-  // ended, when it ended badly.
-  void wait(cu::Stream stream);
+  // for work on a stream only where the transfer was ordered after it. False, with nothing done,
+  // when they have not by then. Throws how the transfer ended, when it ended badly.
+  using Timeout = std::optional<std::chrono::nanoseconds>;
+  bool wait(cu::Stream stream, Timeout timeout = {});
 
   // Waits until the transfer is done; false when it is not by then. Throws how it ended badly.
-  using Timeout = std::optional<std::chrono::nanoseconds>;
   [[nodiscard]] bool synchronize(Timeout timeout = {});
 
-  // Waits until the source may be changed: it has been read, as far as it is pageable.
-  void wait_until_read();
+  // Waits until the source may be changed: it has been read, as far as it is pageable. False when
+  // it has not been by then.
+  bool wait_until_read(Timeout timeout = {});
 
   // Whether it has been, as far as can be told without asking the driver.
   [[nodiscard]] bool is_read() const noexcept;
@@ -66,6 +67,9 @@ class Transfer {
   void all_submitted(std::shared_ptr<Event> last, bool reads_late, bool drains) noexcept;
 
  private:
+  template <typename Condition>
+  [[nodiscard]] bool await(std::unique_lock<std::mutex>& held, Timeout timeout,
+                           Condition condition);
   void finish_if_complete() noexcept;
   [[nodiscard]] bool synchronize_event(Timeout timeout);
   void throw_if_failed(const std::unique_lock<std::mutex>& held) const;

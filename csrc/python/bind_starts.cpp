@@ -117,7 +117,7 @@ std::unique_ptr<TransferHandle> started(cuda::Request request, int device, bool 
         on_stream ? engine.start_inline(std::move(request)) : engine.start(std::move(request));
   }
   if (!transfer) return nullptr;
-  return std::make_unique<TransferHandle>(std::move(transfer), std::move(kept), on_stream);
+  return std::make_unique<TransferHandle>(std::move(transfer), std::move(kept));
 }
 
 void prepare_to_start() {

@@ -36,6 +36,25 @@ void tell_if_ordinary() {
 // How often a thread that waits lets signals be handled.
 constexpr std::chrono::milliseconds kSignalPause{50};
 
+// Calls `wait`, without the GIL, with one short timeout after the other until it returns true, and
+// lets signals be handled in between. False when that takes more than so many seconds.
+template <typename Wait>
+bool in_turns(std::optional<double> seconds, Wait wait) {
+  constexpr double kForEver = 1e9;
+  const double limit = std::clamp(seconds.value_or(kForEver), 0.0, kForEver);
+  const Clock::time_point deadline = Clock::now() + std::chrono::duration_cast<Clock::duration>(
+                                                        std::chrono::duration<double>(limit));
+  for (;;) {
+    const std::chrono::nanoseconds left = deadline - Clock::now();
+    {
+      const Released released(Visit::For::kWaiting);
+      if (wait(std::clamp<std::chrono::nanoseconds>(left, {}, kSignalPause))) return true;
+    }
+    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+    if (Clock::now() >= deadline) return false;
+  }
+}
+
 // Whether nothing touches the transfer's memory any more: also when the context is lost, whose
 // copies have ended, though nobody can say how.
 bool is_over(cuda::Transfer& transfer) noexcept {
@@ -100,10 +119,9 @@ void TransferHandle::wait(std::uintptr_t stream) {
   const Visit visit(Visit::For::kWaiting);
   drop_finished();
   refuse_to_wait();
-  {
-    const Released released(Visit::For::kWaiting);
-    transfer_->wait(reinterpret_cast<cu::Stream>(stream));
-  }
+  (void)in_turns({}, [&](cuda::Transfer::Timeout timeout) {
+    return transfer_->wait(reinterpret_cast<cu::Stream>(stream), timeout);
+  });
   drop_unneeded();
   tell_if_ordinary();
 }
@@ -120,7 +138,10 @@ bool TransferHandle::synchronize(std::optional<double> seconds) {
   drop_finished();
   refuse_to_wait();
   try {
-    if (!wait_for(seconds)) return false;
+    const auto synchronize = [&](cuda::Transfer::Timeout timeout) {
+      return transfer_->synchronize(timeout);
+    };
+    if (!in_turns(seconds, synchronize)) return false;
   } catch (const py::error_already_set&) {
     throw;
   } catch (...) {
@@ -132,35 +153,12 @@ bool TransferHandle::synchronize(std::optional<double> seconds) {
   return true;
 }
 
-bool TransferHandle::wait_for(std::optional<double> seconds) {
-  constexpr double kForEver = 1e9;
-  const double limit = std::clamp(seconds.value_or(kForEver), 0.0, kForEver);
-  const Clock::time_point deadline = Clock::now() + std::chrono::duration_cast<Clock::duration>(
-                                                        std::chrono::duration<double>(limit));
-  for (;;) {
-    cuda::Transfer::Timeout timeout;
-    if (!on_own_stream_ || seconds) {
-      timeout = std::min<std::chrono::nanoseconds>(
-          std::max<std::chrono::nanoseconds>(deadline - Clock::now(), std::chrono::nanoseconds(0)),
-          kSignalPause);
-    }
-    {
-      const Released released(Visit::For::kWaiting);
-      if (transfer_->synchronize(timeout)) return true;
-    }
-    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
-    if (Clock::now() >= deadline) return false;
-  }
-}
-
 void TransferHandle::wait_until_read() {
   const Visit visit(Visit::For::kWaiting);
   drop_finished();
   refuse_to_wait();
-  {
-    const Released released(Visit::For::kWaiting);
-    transfer_->wait_until_read();
-  }
+  (void)in_turns(
+      {}, [&](cuda::Transfer::Timeout timeout) { return transfer_->wait_until_read(timeout); });
   drop_unneeded();
   tell_if_ordinary();
 }

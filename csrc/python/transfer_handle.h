@@ -27,27 +27,26 @@ struct Kept {
 // with what it keeps, until a later call finds it done.
 class TransferHandle {
  public:
-  TransferHandle(std::shared_ptr<cuda::Transfer> transfer, Kept kept, bool on_own_stream) noexcept
-      : transfer_(std::move(transfer)), kept_(std::move(kept)), on_own_stream_(on_own_stream) {}
+  TransferHandle(std::shared_ptr<cuda::Transfer> transfer, Kept kept) noexcept
+      : transfer_(std::move(transfer)), kept_(std::move(kept)) {}
   TransferHandle(const TransferHandle&) = delete;
   ~TransferHandle();
 
-  // As those of cuda::Transfer. What is not needed any more is dropped.
+  // As those of cuda::Transfer. What is not needed any more is dropped. Those that wait let signals
+  // be handled meanwhile; when a handler raises, the transfer goes on.
   [[nodiscard]] bool is_done();
   void wait(std::uintptr_t stream);
-  [[nodiscard]] bool synchronize(std::optional<double> seconds);  // signals are handled meanwhile
+  [[nodiscard]] bool synchronize(std::optional<double> seconds);
   void wait_until_read();
   [[nodiscard]] bool cancel();
 
  private:
-  [[nodiscard]] bool wait_for(std::optional<double> seconds);
   void drop_unneeded() noexcept;  // once all is submitted
   void refuse_to_wait() const;    // throws Unavailable when the interpreter shuts down
   void finish() noexcept;
 
   std::shared_ptr<cuda::Transfer> transfer_;
   Kept kept_;
-  const bool on_own_stream_;  // the caller's, not a lane's: its event alone can be waited for
   bool done_ = false;
 };
 

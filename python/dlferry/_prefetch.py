@@ -37,9 +37,9 @@ def prefetch(
     shared: there such a generator has to make copies.
 
     Args:
-        iterable: A DataLoader (workers, persistent ones too, and pinned memory as you like), a
-            generator, or any other iterable of trees as `transfer` takes them, of any shapes and
-            dtypes.
+        iterable: A DataLoader (workers, persistent ones too, and pinned memory as you like), what
+            `iter_batches` of Ray Data returns, a generator, or any other iterable of trees as
+            `transfer` takes them, of any shapes and dtypes.
         device: Where to, as in `transfer`. ``"cuda"`` is the device that is current now. With
             ``"cpu"`` the source runs ahead of the loop.
         depth: How many items are under way at most: being made, moving, or waiting to be taken.
@@ -105,7 +105,8 @@ class Prefetcher:
     ) -> None:
         kind = type(iterable)
         if not (hasattr(kind, "__iter__") or hasattr(kind, "__getitem__")):
-            raise TypeError(f"prefetch takes an iterable, not a {kind.__name__}")
+            hint = "; pass what its iter_batches() returns" if hasattr(kind, "iter_batches") else ""
+            raise TypeError(f"prefetch takes an iterable, not a {kind.__name__}{hint}")
         if isinstance(depth, bool) or not isinstance(depth, int):
             raise TypeError(f"depth must be an int, not {depth!r}")
         if depth < 1:
@@ -123,16 +124,18 @@ class Prefetcher:
         self._start = start
         self._depth = depth
         self._transform = transform
-        self._producers: list[Producer] = []
+        # Threads share it, and finalizers may come in between: each step is one operation on it.
+        self._producers: set[Producer] = set()
 
     def __iter__(self) -> Prefetching:
         """Start anew, with the first items on their way when this returns."""
-        for producer in self._producers:
+        for producer in [*self._producers]:
             if producer.stopped:
                 producer.join()
-        self._producers = [producer for producer in self._producers if producer.is_alive]
+            if not producer.is_alive:
+                self._producers.discard(producer)
         producer = Producer(iter(self._iterable), self._start, self._depth)
-        self._producers.append(producer)
+        self._producers.add(producer)
         return Prefetching(producer, self._transform)
 
     def __len__(self) -> int:
@@ -149,10 +152,11 @@ class Prefetcher:
         Waits until their threads have ended, but not longer than 5 seconds for a source that does
         not return: such a thread ends when it does.
         """
-        for producer in self._producers:
+        producers = [*self._producers]
+        for producer in producers:
             producer.stop()
         deadline = time.monotonic() + CLOSE_SECONDS
-        for producer in self._producers:
+        for producer in producers:
             producer.join(max(0.0, deadline - time.monotonic()))
 
     def __enter__(self) -> Self:

@@ -5,6 +5,7 @@ They are followed as dlferry's own copies are.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 
@@ -12,7 +13,7 @@ from dlferry import _torch_cuda
 from dlferry._torch import torch
 
 LONGEST_PAUSE = 1e-3
-"""Between two looks at a copy that somebody waits for with a timeout, in seconds."""
+"""Between two looks at a copy that somebody waits for, in seconds."""
 
 
 class Queued:
@@ -41,10 +42,7 @@ class Queued:
 
     def synchronize(self, timeout: float | None = None) -> bool:
         """Wait until done; False when that takes more than `timeout` seconds."""
-        if timeout is None:
-            self._made.synchronize()
-            return True
-        deadline = time.monotonic() + timeout
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
         pause = 1e-5
         while not self.done():
             left = deadline - time.monotonic()
@@ -57,7 +55,7 @@ class Queued:
     def wait_until_read(self) -> None:
         """Wait until the sources may be changed: torch has read pageable ones already."""
         if self._reads_late:
-            self._made.synchronize()
+            self.synchronize()
 
     def wait(self, stream: int | None = None) -> None:
         """Make a stream, by default the current one, wait for the copies and keep their memory."""

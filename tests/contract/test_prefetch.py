@@ -27,6 +27,13 @@ def items(count: int) -> Iterator[dict[str, Any]]:
         yield {"x": np.full((2, 3), i, np.float32), "label": i, "name": str(i)}
 
 
+class Batched:
+    """As Ray Data's iterators are: they have to be asked for batches."""
+
+    def iter_batches(self) -> Iterator[Any]:
+        return items(3)
+
+
 def numbers(prefetched: Any) -> list[int]:
     return [int(item["x"][0, 0]) for item in prefetched]
 
@@ -53,7 +60,8 @@ def test_signature() -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "words"),
     [
-        ({"iterable": 3}, TypeError, "iterable"),
+        ({"iterable": 3}, TypeError, "iterable, not a int$"),
+        ({"iterable": Batched()}, TypeError, "Batched; pass what its iter_batches"),
         ({"depth": 0}, ValueError, "at least 1"),
         ({"depth": True}, TypeError, "depth"),
         ({"depth": 1.5}, TypeError, "depth"),

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
 import torch
 
 import dlferry
-from dlferry import _arrivals, _torch, _torch_cuda
+from dlferry import _arrivals, _queued, _torch, _torch_cuda
 from dlferry._tree import Tree
 
 
 class Event:
-    """Done when the test says so."""
+    """Done when the test says so, or has been asked often enough."""
 
     def __init__(self) -> None:
         self.over = False
-        self.waited = 0
+        self.asked = 0
+        self.enough = math.inf
 
     def query(self) -> bool:
-        return self.over
-
-    def synchronize(self) -> None:
-        self.waited += 1
-        self.over = True
+        self.asked += 1
+        return self.over or self.asked >= self.enough
 
 
 class Torch:
@@ -85,12 +84,26 @@ def test_other_streams_wait_for_it(cuda: Torch) -> None:
 
 def test_page_locked_sources_are_read_by_the_stream(cuda: Torch) -> None:
     started([torch.ones(3)])._wait_until_read()
-    assert cuda.event.waited == 0
+    assert cuda.event.asked == 0
     cuda.pinned = True
+    cuda.event.enough = 3
     started([torch.ones(3)])._wait_until_read()
-    assert cuda.event.waited == 1
+    assert cuda.event.asked == 3
+    cuda.event.enough = 6
     started([torch.ones(3).numpy()])._wait_until_read()  # an array on such memory
-    assert cuda.event.waited == 2
+    assert cuda.event.asked == 6
+
+
+def test_an_interrupt_ends_a_wait(cuda: Torch, monkeypatch: pytest.MonkeyPatch) -> None:
+    def pause(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    handle = started([torch.ones(3)])
+    monkeypatch.setattr(_queued.time, "sleep", pause)
+    with pytest.raises(KeyboardInterrupt):
+        handle.synchronize()
+    cuda.event.over = True
+    handle.synchronize()
 
 
 @pytest.mark.parametrize("handle", [0, 0x7F00])
