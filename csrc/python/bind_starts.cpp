@@ -175,10 +175,12 @@ std::unique_ptr<Arrays> arrays_of(const py::object& sequence, const py::object& 
   const Visit visit(Visit::For::kStarting);
   const Torch& torch = loaded_torch();
   auto arrays = std::make_unique<Arrays>(Leaves(torch, dtype.ptr(), Leaves::For::kTransfer));
-  const bool found = arrays->leaves.scan(sequence.ptr()) && arrays->leaves.has_arrays();
-  const auto together = found ? arrays->leaves.dtype() : std::nullopt;
+  std::optional<DType> together;
+  if (arrays->leaves.scan(sequence.ptr()) && arrays->leaves.has_arrays()) {
+    together = arrays->leaves.dtype();
+  }
   if (PyErr_Occurred() != nullptr) throw py::error_already_set();
-  if (!together || !arrays->leaves.cast_to(*together)) return nullptr;
+  if (!together.has_value() || !arrays->leaves.cast_to(*together)) return nullptr;
   arrays->dtype = *together;
   return torch_has_dtypes(torch, *arrays) ? std::move(arrays) : nullptr;
 }
