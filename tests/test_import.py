@@ -52,6 +52,27 @@ def test_torch_is_imported_by_the_first_conversion() -> None:
     assert answer(code) == "True"
 
 
+def test_methods_of_torch_that_somebody_replaced_are_called() -> None:
+    code = """
+import torch
+asked = []
+def replaced(kind, name):
+    own = getattr(kind, name)
+    def method(self):
+        asked.append(name)
+        return own(self)
+    setattr(kind, name, method)
+replaced(torch.Tensor, "is_neg")
+replaced(torch.Tensor, "untyped_storage")
+replaced(torch.UntypedStorage, "resizable")
+import dlferry
+tensor = torch.arange(3.0)
+arrays = [dlferry.to_numpy(tensor) for _ in range(2)]
+print([a.tolist() for a in arrays], "untyped_storage" in asked)
+"""
+    assert answer(code) == f"{[[0.0, 1.0, 2.0]] * 2} True"
+
+
 def test_asking_for_the_configuration_does_not_import_torch() -> None:
     code = "import dlferry, sys; dlferry.show_config(); print('torch' in sys.modules)"
     assert answer(code) == "False"

@@ -19,7 +19,7 @@ void rebase(PyObject* array, Ref base) noexcept {
 }  // namespace
 
 PyObject* first_array_on(const Torch& torch, PyObject* tensor) {
-  Ref storage = Ref::steal(PyObject_CallOneArg(torch.untyped_storage, tensor));
+  Ref storage = Ref::steal(torch.untyped_storage(tensor));
   return storage ? first_array_on(torch, tensor, std::move(storage)) : nullptr;
 }
 
@@ -36,7 +36,7 @@ PyObject* first_array_on(const Torch& torch, PyObject* tensor, Ref storage) {
   return array.release();
 }
 
-PyObject* array_on(const View& view, Ref storage) {
+[[gnu::hot]] PyObject* array_on(const View& view, Ref storage) {
   PyArray_Descr* descr = numpy_descr(view.dtype);
   Py_INCREF(descr);  // for the array
   auto* shape = const_cast<npy_intp*>(reinterpret_cast<const npy_intp*>(view.shape));

@@ -104,33 +104,41 @@ bool is_plain(const Torch& torch, PyObject* object) {
 }
 
 // Most arrays have nothing about them that a policy would have to decide, and are shared in the
-// shortest way. Null for the others.
-const dlpack::DataType* whole_type(const Torch& torch, PyArrayObject* array) noexcept {
-  if (torch.table == nullptr || !PyArray_ISCARRAY(array)) return nullptr;
-  return dlpack_type_from_numpy(PyArray_DESCR(array));
+// shortest way. Null for anything else, and before the first call has found torch.
+[[gnu::always_inline]] inline const dlpack::DataType* whole_type(const Torch* torch,
+                                                                 PyObject* object) noexcept {
+  if (torch == nullptr || torch->table == nullptr || !PyArray_CheckExact(object)) return nullptr;
+  auto* array = reinterpret_cast<PyArrayObject*>(object);
+  return PyArray_ISCARRAY(array) ? dlpack_type_of_number(PyArray_DESCR(array)->type_num) : nullptr;
 }
 
-PyObject* asarray(PyObject*, PyObject* const* args, Py_ssize_t nargs, PyObject* keywords) {
+// The other ways are functions of their own: the shortest one would save registers for their calls.
+[[gnu::noinline]] PyObject* asarray_otherwise(PyObject* const* args, Py_ssize_t nargs,
+                                              PyObject* keywords) {
+  const Call call{args, nargs, keywords};
   const Torch* const torch = python::torch();
   if (torch == nullptr) return nullptr;
-  if (nargs == 1 && keywords == nullptr) {
-    if (PyArray_CheckExact(args[0])) [[likely]] {
-      auto* array = reinterpret_cast<PyArrayObject*>(args[0]);
-      const dlpack::DataType* type = whole_type(*torch, array);
-      if (type != nullptr) [[likely]]
-        return share_whole(*torch, array, *type);
-    } else if (is_tensor(*torch, args[0])) {
-      Py_INCREF(args[0]);
-      return args[0];
-    }
+  if (call.is_bare() && is_tensor(*torch, call.args[0])) {
+    Py_INCREF(call.args[0]);
+    return call.args[0];
   }
-  return convert_or_delegate(*torch, {args, nargs, keywords}, Signature::kAsarray);
+  return convert_or_delegate(*torch, call, Signature::kAsarray);
+}
+
+[[gnu::hot]] PyObject* asarray(PyObject*, PyObject* const* args, Py_ssize_t nargs,
+                               PyObject* keywords) {
+  if (nargs == 1 && keywords == nullptr) [[likely]] {
+    const Torch* const torch = known_torch();
+    if (const dlpack::DataType* type = whole_type(torch, args[0])) [[likely]]
+      return share_whole(*torch, reinterpret_cast<PyArrayObject*>(args[0]), *type);
+  }
+  return asarray_otherwise(args, nargs, keywords);
 }
 
 // A new tensor on the memory of a plain one: what an export and an import through DLPack would
 // give, in one step of torch's own, so that conj and neg bits stay true. Null without an error: not
 // plain.
-PyObject* alias(const Torch& torch, PyObject* tensor) {
+[[gnu::hot]] PyObject* alias(const Torch& torch, PyObject* tensor) {
   TensorView seen;
   if (torch.table == nullptr || !look(torch, tensor, seen)) {
     PyErr_Clear();
@@ -138,37 +146,42 @@ PyObject* alias(const Torch& torch, PyObject* tensor) {
   }
   const Ref requires_grad = Ref::steal(PyObject_GetAttr(tensor, names().requires_grad));
   if (requires_grad.get() != Py_False) return nullptr;
-  return PyObject_CallOneArg(torch.detach, tensor);
+  return torch.detach(tensor);
 }
 
-PyObject* from_dlpack(PyObject*, PyObject* const* args, Py_ssize_t nargs, PyObject* keywords) {
+[[gnu::noinline]] PyObject* from_dlpack_otherwise(PyObject* const* args, Py_ssize_t nargs,
+                                                  PyObject* keywords) {
+  const Call call{args, nargs, keywords};
   const Torch* const torch = python::torch();
   if (torch == nullptr) return nullptr;
-  if (nargs == 1 && keywords == nullptr) {
-    if (PyArray_CheckExact(args[0])) [[likely]] {
-      auto* array = reinterpret_cast<PyArrayObject*>(args[0]);
-      const dlpack::DataType* type = whole_type(*torch, array);
-      if (type != nullptr) [[likely]]
-        return share_whole(*torch, array, *type);
-    } else if (Py_TYPE(args[0]) == torch->tensor) {
-      PyObject* result = alias(*torch, args[0]);
-      if (result != nullptr || PyErr_Occurred() != nullptr) return result;
-    }
+  if (call.is_bare() && Py_TYPE(call.args[0]) == torch->tensor) {
+    PyObject* result = alias(*torch, call.args[0]);
+    if (result != nullptr || PyErr_Occurred() != nullptr) return result;
   }
-  return convert_or_delegate(*torch, {args, nargs, keywords}, Signature::kFromDlpack);
+  return convert_or_delegate(*torch, call, Signature::kFromDlpack);
 }
 
-bool bit_is_set(PyObject* tensor, PyObject* method) {
-  const Ref bit = Ref::steal(PyObject_CallOneArg(method, tensor));
+[[gnu::hot]] PyObject* from_dlpack(PyObject*, PyObject* const* args, Py_ssize_t nargs,
+                                   PyObject* keywords) {
+  if (nargs == 1 && keywords == nullptr) [[likely]] {
+    const Torch* const torch = known_torch();
+    if (const dlpack::DataType* type = whole_type(torch, args[0])) [[likely]]
+      return share_whole(*torch, reinterpret_cast<PyArrayObject*>(args[0]), *type);
+  }
+  return from_dlpack_otherwise(args, nargs, keywords);
+}
+
+bool bit_is_set(PyObject* tensor, const Method& method) {
+  const Ref bit = Ref::steal(method(tensor));
   PyErr_Clear();
   return bit.get() != Py_False;
 }
 
 // Null, perhaps with an error: not a plain CPU tensor of one of NumPy's dtypes.
-PyObject* array_of(const Torch& torch, PyObject* tensor) {
-  Ref storage = Ref::steal(PyObject_CallOneArg(torch.untyped_storage, tensor));
+[[gnu::hot]] PyObject* array_of(const Torch& torch, PyObject* tensor) {
+  Ref storage = Ref::steal(torch.untyped_storage(tensor));
   if (!storage) return nullptr;
-  const Ref resizable = Ref::steal(PyObject_CallOneArg(torch.resizable, storage.get()));
+  const Ref resizable = Ref::steal(torch.resizable(storage.get()));
   if (resizable.get() == Py_True) return first_array_on(torch, tensor, std::move(storage));
   TensorView seen;
   if (!resizable || !look(torch, tensor, seen)) return nullptr;
@@ -181,16 +194,17 @@ PyObject* array_of(const Torch& torch, PyObject* tensor) {
   return array_on(view, std::move(storage));
 }
 
-PyObject* to_numpy(PyObject*, PyObject* const* args, Py_ssize_t nargs, PyObject* keywords) {
+[[gnu::hot]] PyObject* to_numpy(PyObject*, PyObject* const* args, Py_ssize_t nargs,
+                                PyObject* keywords) {
   const Torch* const torch = python::torch();
   if (torch == nullptr) return nullptr;
-  if (nargs == 1 && keywords == nullptr && Py_TYPE(args[0]) == torch->tensor &&
-      torch->table != nullptr) {
+  const Call call{args, nargs, keywords};
+  if (call.is_bare() && Py_TYPE(args[0]) == torch->tensor && torch->table != nullptr) {
     PyObject* result = array_of(*torch, args[0]);
     if (result != nullptr) return result;
     PyErr_Clear();  // the general route says what there is to say
   }
-  return Call{args, nargs, keywords}.delegate(installed().to_numpy);
+  return call.delegate(installed().to_numpy);
 }
 
 PyObject* stack(PyObject*, PyObject* const* args, Py_ssize_t nargs, PyObject* keywords) {

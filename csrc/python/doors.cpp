@@ -25,12 +25,7 @@ const Torch* resolve() {
   found->cpu = keep(dict.get(), "cpu");
   found->empty_strided = keep(dict.get(), "empty_strided");
   found->from_capsule = keep(dict.get(), "from_capsule");
-  found->is_neg = keep(dict.get(), "is_neg");
-  found->is_conj = keep(dict.get(), "is_conj");
-  found->detach = keep(dict.get(), "detach");
   found->numpy = keep(dict.get(), "numpy");
-  found->untyped_storage = keep(dict.get(), "untyped_storage");
-  found->resizable = keep(dict.get(), "resizable");
   found->new_empty = keep(dict.get(), "new_empty");
   found->mode_count = keep(dict.get(), "mode_count");
   found->get_default_dtype = keep(dict.get(), "get_default_dtype");
@@ -38,6 +33,15 @@ const Torch* resolve() {
   found->forward_ad = keep(dict.get(), "forward_ad");
   PyObject* capsule = keep(dict.get(), "exchange_table");
   PyObject* dtypes = keep(dict.get(), "dtypes");
+  auto* storage = reinterpret_cast<PyTypeObject*>(keep(dict.get(), "UntypedStorage"));
+  const auto method = [&dict](PyTypeObject* type, const char* name) {
+    return Method::of(type, keep(dict.get(), name));
+  };
+  found->is_neg = method(found->tensor, "is_neg");
+  found->is_conj = method(found->tensor, "is_conj");
+  found->detach = method(found->tensor, "detach");
+  found->untyped_storage = method(found->tensor, "untyped_storage");
+  found->resizable = method(storage, "resizable");
   if (PyErr_Occurred() != nullptr) return nullptr;
   found->table = exchange_table(capsule);
   if (found->table != nullptr && found->table->dltensor_from_py_object_no_sync == nullptr) {
@@ -52,6 +56,20 @@ const Torch* resolve() {
 }
 
 }  // namespace
+
+Method Method::of(PyTypeObject* type, PyObject* unbound) noexcept {
+  Method method{unbound};
+  if (type == nullptr || unbound == nullptr || !Py_IS_TYPE(unbound, &PyMethodDescr_Type)) {
+    return method;
+  }
+  auto* descriptor = reinterpret_cast<PyMethodDescrObject*>(unbound);
+  if (descriptor->d_method->ml_flags == METH_NOARGS &&
+      PyType_IsSubtype(type, PyDescr_TYPE(descriptor)) != 0) {
+    method.type = type;
+    method.function = descriptor->d_method->ml_meth;
+  }
+  return method;
+}
 
 Installed& installed() noexcept {
   static Installed callables;
@@ -68,8 +86,10 @@ const dlpack::ExchangeTable* exchange_table(PyObject* capsule) noexcept {
   return reinterpret_cast<const dlpack::ExchangeTable*>(header);
 }
 
+const Torch* known_torch() noexcept { return resolved.load(std::memory_order_acquire); }
+
 const Torch* torch() {
-  if (const Torch* known = resolved.load(std::memory_order_acquire)) return known;
+  if (const Torch* known = known_torch()) return known;
   const Torch* found = resolve();
   if (found != nullptr) resolved.store(found, std::memory_order_release);
   return found;

@@ -32,6 +32,20 @@ struct Installed {
 // version. Never leaves an error set.
 [[nodiscard]] const dlpack::ExchangeTable* exchange_table(PyObject* capsule) noexcept;
 
+// A method of torch's without arguments. Where it is a C function, that is called straight: what
+// Python checks on the way to it takes 5 ns, and `to_numpy` has three to call.
+struct Method {
+  PyObject* unbound = nullptr;
+  PyTypeObject* type = nullptr;  // whose instances `function` takes; null without one
+  PyCFunction function = nullptr;
+
+  [[nodiscard]] static Method of(PyTypeObject* type, PyObject* unbound) noexcept;
+
+  [[nodiscard]] PyObject* operator()(PyObject* self) const {
+    return Py_TYPE(self) == type ? function(self, nullptr) : PyObject_CallOneArg(unbound, self);
+  }
+};
+
 // torch's objects, resolved once. Null with a Python error set when torch cannot be imported.
 struct Torch {
   PyTypeObject* tensor;
@@ -40,13 +54,12 @@ struct Torch {
   PyObject* cpu;                              // torch.device("cpu")
   PyObject* empty_strided;
   PyObject* from_capsule;  // (legacy capsule, dtype) -> tensor, where there is no table
-  // Unbound methods: calling them so costs less than looking them up on each tensor.
-  PyObject* is_neg;
-  PyObject* is_conj;
-  PyObject* detach;
-  PyObject* numpy;
-  PyObject* untyped_storage;
-  PyObject* resizable;   // of UntypedStorage
+  Method is_neg;
+  Method is_conj;
+  Method detach;
+  Method untyped_storage;
+  Method resizable;      // of UntypedStorage
+  PyObject* numpy;       // Tensor's, unbound: that costs less than to look it up on each tensor
   PyObject* new_empty;   // Tensor's, unbound
   PyObject* mode_count;  // () -> int, the function modes that are active; None where unknown
   PyObject* get_default_dtype;
@@ -54,6 +67,9 @@ struct Torch {
   PyObject* forward_ad;         // the module, whose `_current_level` is -1 outside `dual_level`
 };
 [[nodiscard]] const Torch* torch();
+
+// The same; null before the first call of `torch`.
+[[nodiscard]] const Torch* known_torch() noexcept;
 
 // The DType of a `torch.dtype`; empty for those the table does not have, and for other objects.
 [[nodiscard]] std::optional<DType> dtype_from_torch(const Torch& torch, PyObject* dtype) noexcept;

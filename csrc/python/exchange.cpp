@@ -157,8 +157,8 @@ Ref empty_strided(const Torch& torch, const View& like, const std::int64_t* stri
 
 // When torch refuses, it has not touched `managed`; but when it has no memory for the Python
 // object, it has made a tensor already, and drops that.
-PyObject* import_managed(const Torch& torch, dlpack::ManagedTensorVersioned* managed,
-                         bool*& released) {
+[[gnu::hot]] PyObject* import_managed(const Torch& torch, dlpack::ManagedTensorVersioned* managed,
+                                      bool*& released) {
   bool gone = false;  // and `released` with it
   released = &gone;
   void* tensor = nullptr;
@@ -221,7 +221,7 @@ PyObject* copy(const Torch& torch, Source& source, DType dtype) {
   return tensor.release();
 }
 
-bool look(const Torch& torch, PyObject* tensor, TensorView& out) {
+[[gnu::hot]] bool look(const Torch& torch, PyObject* tensor, TensorView& out) {
   dlpack::Tensor seen;
   if (torch.table->dltensor_from_py_object_no_sync(tensor, &seen) != 0) return false;
   const auto dtype = dtype_from_dlpack(seen.dtype);
@@ -262,8 +262,8 @@ bool look_plain(const Torch& torch, PyObject* tensor, TensorView& out) {
   }
   return out.view.device.device_type == dlpack::kCPU && unreachable_reason(out.view) == nullptr &&
          is_false(PyObject_GetAttr(tensor, names().requires_grad)) &&
-         is_false(PyObject_CallOneArg(torch.is_neg, tensor)) &&
-         (!is_complex(out.view.dtype) || is_false(PyObject_CallOneArg(torch.is_conj, tensor)));
+         is_false(torch.is_neg(tensor)) &&
+         (!is_complex(out.view.dtype) || is_false(torch.is_conj(tensor)));
 }
 
 }  // namespace dlferry::python

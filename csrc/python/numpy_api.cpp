@@ -125,14 +125,10 @@ std::optional<DType> dtype_from_numpy(PyArray_Descr* descr) noexcept {
   return PyTypeNum_ISUSERDEF(descr->type_num) ? dtype_from_ml_dtypes(descr) : std::nullopt;
 }
 
-const dlpack::DataType* dlpack_type_from_numpy(PyArray_Descr* descr) noexcept {
-  const auto number = static_cast<std::size_t>(descr->type_num);
-  if (number < dlpack_types.size()) [[likely]] {
-    const dlpack::DataType* type = &dlpack_types[number];
-    return type->bits == 0 ? nullptr : type;
-  }
-  const auto dtype = dtype_from_numpy(descr);
-  return dtype ? &info(*dtype).dlpack : nullptr;
+const dlpack::DataType* dlpack_type_of_number(int number) noexcept {
+  const auto index = static_cast<std::size_t>(number);
+  if (index >= dlpack_types.size() || dlpack_types[index].bits == 0) return nullptr;
+  return &dlpack_types[index];
 }
 
 PyArray_Descr* numpy_descr(DType dtype) noexcept { return descrs[static_cast<std::size_t>(dtype)]; }

@@ -24,8 +24,9 @@ namespace dlferry::python {
 // The float8 family and bfloat16 are ml_dtypes', recognised by name without importing it.
 [[nodiscard]] std::optional<DType> dtype_from_numpy(PyArray_Descr* descr) noexcept;
 
-// The same in DLPack's terms, in one step; null for what torch cannot hold.
-[[nodiscard]] const dlpack::DataType* dlpack_type_from_numpy(PyArray_Descr* descr) noexcept;
+// The same in DLPack's terms, in one step, by NumPy's type number; null for what is not NumPy's
+// own, or torch cannot hold.
+[[nodiscard]] const dlpack::DataType* dlpack_type_of_number(int number) noexcept;
 
 // Of a scalar of NumPy's own types, whose value PyArray_ScalarAsCtype gives; empty for what is
 // none.

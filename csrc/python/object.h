@@ -33,10 +33,9 @@ class Ref {
   PyObject* object_ = nullptr;
 };
 
-// Drops a reference while an error may be set: what runs then must not see or lose the error.
-inline void drop_keeping_error(PyObject* object) noexcept {
-  const bool runs_nothing = object != nullptr && Py_REFCNT(object) > 1;
-  if (runs_nothing || PyErr_Occurred() == nullptr) {
+// Drops what may be the last reference while an error may be set.
+[[gnu::noinline]] inline void drop_last_keeping_error(PyObject* object) noexcept {
+  if (PyErr_Occurred() == nullptr) {
     Py_XDECREF(object);
     return;
   }
@@ -44,6 +43,15 @@ inline void drop_keeping_error(PyObject* object) noexcept {
   PyErr_Fetch(&type, &value, &traceback);
   Py_XDECREF(object);
   PyErr_Restore(type, value, traceback);
+}
+
+// Drops a reference while an error may be set: what runs then must not see or lose the error.
+inline void drop_keeping_error(PyObject* object) noexcept {
+  if (object != nullptr && Py_REFCNT(object) > 1) {
+    Py_DECREF(object);  // runs nothing
+  } else {
+    drop_last_keeping_error(object);
+  }
 }
 
 }  // namespace dlferry::python

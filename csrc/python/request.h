@@ -16,6 +16,8 @@ struct Call {
   Py_ssize_t nargs;
   PyObject* keywords;  // a tuple of names, or null
 
+  [[nodiscard]] bool is_bare() const noexcept { return nargs == 1 && keywords == nullptr; }
+
   [[nodiscard]] PyObject* delegate(PyObject* general) const {
     return PyObject_Vectorcall(general, args, static_cast<std::size_t>(nargs), keywords);
   }

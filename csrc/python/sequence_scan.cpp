@@ -163,7 +163,7 @@ Ref Leaves::storages() const {
   for (const Leaf& leaf : leaves_) {
     if (!list) break;
     if (leaf.kind != Leaf::Kind::kArray || leaf.tensor == nullptr) continue;
-    const Ref storage = Ref::steal(PyObject_CallOneArg(torch_.untyped_storage, leaf.tensor));
+    const Ref storage = Ref::steal(torch_.untyped_storage(leaf.tensor));
     if (!storage || PyList_Append(list.get(), storage.get()) < 0) return {};
   }
   return list;

@@ -9,8 +9,7 @@ namespace {
 
 void drop_on_any_thread(PyObject* object) noexcept {
   if (interpreter_is_gone()) return;
-  const Gil gil;
-  drop_keeping_error(object);
+  with_gil([object] { drop_keeping_error(object); });
 }
 
 }  // namespace

@@ -17,38 +17,6 @@ struct ArrayBlock {
   dlpack::ManagedTensorVersioned managed;
   bool* released;  // set by `import_managed`; followed by the shape
 
-  [[nodiscard]] static ArrayBlock* make(PyArrayObject* array, const dlpack::DataType& type) {
-    const int ndim = PyArray_NDIM(array);
-    ArrayBlock* block = allocate(ndim);
-    if (block == nullptr) {
-      PyErr_NoMemory();
-      return nullptr;
-    }
-    const npy_intp* const dims = PyArray_DIMS(array);
-    auto* shape = reinterpret_cast<std::int64_t*>(block + 1);
-    for (int axis = 0; axis < ndim; ++axis) shape[axis] = dims[axis];
-    Py_INCREF(array);
-    block->managed = {{dlpack::kMajorVersion, dlpack::kMinorWithoutStrides},
-                      array,
-                      &ArrayBlock::release,
-                      0,
-                      {PyArray_DATA(array), {dlpack::kCPU, 0}, ndim, type, shape, nullptr, 0}};
-    return block;
-  }
-
- private:
-  // Called by torch on whatever thread drops the last tensor, without the GIL. The array may run
-  // Python code when it dies, so the block is given back first.
-  static void release(dlpack::ManagedTensorVersioned* self) noexcept {
-    if (interpreter_is_gone()) return;
-    const Gil gil;
-    auto* array = static_cast<PyObject*>(self->manager_ctx);
-    auto* block = reinterpret_cast<ArrayBlock*>(self);
-    if (block->released != nullptr) *block->released = true;
-    free(block);
-    drop_keeping_error(array);
-  }
-
   // Blocks of few axes are all of one size and kept for the next, under the GIL: the allocator
   // takes 10 ns a conversion. But the address sanitizer is to see what is used after its end.
   static constexpr int kFewDims = 4;
@@ -57,29 +25,74 @@ struct ArrayBlock {
 #else
   static constexpr std::size_t kMostSpare = 32;
 #endif
-  inline static std::array<ArrayBlock*, kMostSpare> spare{};
-  inline static std::size_t spare_count = 0;
 
-  static ArrayBlock* allocate(int ndim) noexcept {
-    if (ndim <= kFewDims && spare_count > 0) return spare[--spare_count];
+  // Null when there is none, or none of so many axes.
+  [[nodiscard]] static ArrayBlock* spare_for(int ndim) noexcept {
+    return ndim <= kFewDims && spare_count > 0 ? spare[--spare_count] : nullptr;
+  }
+
+  [[nodiscard]] static ArrayBlock* allocate(int ndim) noexcept {
     const auto dims = static_cast<std::size_t>(std::max(ndim, kFewDims));
     return static_cast<ArrayBlock*>(std::malloc(sizeof(ArrayBlock) + dims * sizeof(std::int64_t)));
   }
 
-  static void free(ArrayBlock* block) noexcept {
-    if (block->managed.dl_tensor.ndim <= kFewDims && spare_count < kMostSpare) {
-      spare[spare_count++] = block;
-    } else {
-      std::free(block);
-    }
+  void describe(PyArrayObject* array, const dlpack::DataType& type) noexcept {
+    const int ndim = PyArray_NDIM(array);
+    const npy_intp* const dims = PyArray_DIMS(array);
+    auto* shape = reinterpret_cast<std::int64_t*>(this + 1);
+    for (int axis = 0; axis < ndim; ++axis) shape[axis] = dims[axis];
+    Py_INCREF(array);
+    managed = {{dlpack::kMajorVersion, dlpack::kMinorWithoutStrides},
+               array,
+               &ArrayBlock::release,
+               0,
+               {PyArray_DATA(array), {dlpack::kCPU, 0}, ndim, type, shape, nullptr, 0}};
   }
+
+ private:
+  // Called by torch on whatever thread drops the last tensor, without the GIL.
+  [[gnu::hot]] static void release(dlpack::ManagedTensorVersioned* self) noexcept {
+    if (interpreter_is_gone()) return;
+    with_gil([self] { reinterpret_cast<ArrayBlock*>(self)->let_go(); });
+  }
+
+  // The array may run Python code when it dies, so the block is given back first.
+  void let_go() noexcept {
+    auto* array = static_cast<PyObject*>(managed.manager_ctx);
+    if (released != nullptr) *released = true;
+    if (managed.dl_tensor.ndim <= kFewDims && spare_count < kMostSpare) {
+      spare[spare_count++] = this;
+    } else {
+      std::free(this);
+    }
+    drop_keeping_error(array);
+  }
+
+  inline static std::array<ArrayBlock*, kMostSpare> spare{};
+  inline static std::size_t spare_count = 0;
 };
+
+[[gnu::always_inline]] inline PyObject* share_in(ArrayBlock* block, const Torch& torch,
+                                                 PyArrayObject* array,
+                                                 const dlpack::DataType& type) {
+  block->describe(array, type);
+  return import_managed(torch, &block->managed, block->released);
+}
+
+// Apart from `share_whole`, which has nothing to keep across a call then.
+[[gnu::noinline]] PyObject* share_in_new_block(const Torch& torch, PyArrayObject* array,
+                                               const dlpack::DataType& type) {
+  ArrayBlock* block = ArrayBlock::allocate(PyArray_NDIM(array));
+  return block == nullptr ? PyErr_NoMemory() : share_in(block, torch, array, type);
+}
 
 }  // namespace
 
-PyObject* share_whole(const Torch& torch, PyArrayObject* array, const dlpack::DataType& type) {
-  ArrayBlock* block = ArrayBlock::make(array, type);
-  return block == nullptr ? nullptr : import_managed(torch, &block->managed, block->released);
+[[gnu::hot]] PyObject* share_whole(const Torch& torch, PyArrayObject* array,
+                                   const dlpack::DataType& type) {
+  ArrayBlock* block = ArrayBlock::spare_for(PyArray_NDIM(array));
+  return block == nullptr ? share_in_new_block(torch, array, type)
+                          : share_in(block, torch, array, type);
 }
 
 }  // namespace dlferry::python

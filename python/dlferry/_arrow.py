@@ -15,7 +15,7 @@ from dlferry import _torch
 from dlferry._arrow_abi import Array as ArrowArray
 from dlferry._arrow_abi import Owned, Schema, Stream, chunks_of, extension_name, schema_of
 from dlferry._errors import UnsupportedInput
-from dlferry._foreign import Array, Foreign, Pieces, array_at
+from dlferry._foreign import ARROW, Array, Foreign, Pieces, array_at
 from dlferry._policy import Fact
 
 NUMBERS = {
@@ -105,7 +105,7 @@ def memory_of(obj: Any, counts: bool) -> Foreign | None:
 
 def _exported(obj: Any) -> tuple[str | None, Any]:
     """The first protocol that does not decline, and what it returned."""
-    for name in ("__arrow_c_array__", "__arrow_c_stream__"):
+    for name in ARROW:
         if hasattr(type(obj), name):
             try:
                 return name, getattr(obj, name)()

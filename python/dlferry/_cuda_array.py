@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import operator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,8 +14,7 @@ from dlferry._policy import Fact
 from dlferry._torch import torch
 
 
-@dataclass(eq=False, repr=False)  # those cost half a millisecond of the import
-class CudaArray:
+class CudaArray(NamedTuple):
     """Memory on a CUDA device. Has what the core's `Source` says of itself."""
 
     owner: object

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dlferry import _decide, _link, _page_locked, _torch
 from dlferry._ingest import checked_request, ingested
@@ -15,8 +14,7 @@ if TYPE_CHECKING:
     from torch.types import Device
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """What a conversion would do. ``str(plan)`` says it in words."""
 
     shares: bool

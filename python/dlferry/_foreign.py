@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from dlferry._torch import torch
 
 Array = np.ndarray[Any, Any]
+ARROW = ("__arrow_c_array__", "__arrow_c_stream__")
+"""The protocols of Arrow's columns, in the order in which they are tried."""
 
 
 class Pieces(NamedTuple):

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from dlferry._torch import torch
 
@@ -22,10 +22,11 @@ CLOSE_SECONDS = 5.0
 """How long closing, or the end of the process, waits for the source to return."""
 
 
-class Failure(NamedTuple):
+class Failure:
     """Arrives in place of a transfer."""
 
-    error: BaseException
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
 
 
 class Producer:

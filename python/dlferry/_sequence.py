@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
 from typing import cast
 
 import numpy as np
@@ -27,16 +26,16 @@ NUMPY_NAMES = set(_torch.DTYPE_NAMES[:9]) | {
 }  # fmt: skip
 
 
-@dataclass(eq=False, repr=False)  # as in `_cuda_array`
 class Leaves:
     """What a scan finds: the elements in order, all numbers or arrays of one shape each."""
 
-    as_tensor: Callable[[object], torch.Tensor | None]
-    values: list[Number | torch.Tensor] = field(default_factory=list)
-    kinds: set[torch.dtype] = field(default_factory=set)
-    has_tensors: bool = False
-    needs_torch: bool = False
-    """A leaf requires grad, or wraps another tensor: only torch's own operations will do."""
+    def __init__(self, as_tensor: Callable[[object], torch.Tensor | None]) -> None:
+        self.as_tensor = as_tensor
+        self.values: list[Number | torch.Tensor] = []
+        self.kinds: set[torch.dtype] = set()
+        self.has_tensors = False
+        self.needs_torch = False
+        """A leaf requires grad, or wraps another tensor: only torch's own operations will do."""
 
     def tensors(self) -> list[torch.Tensor]:
         """The leaves that are arrays."""

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from dlferry import _arrow, _buffers, _pandas, _torch
-from dlferry._foreign import Foreign, Pieces, checked, exported
+from dlferry import _buffers, _pandas, _torch
+from dlferry._foreign import ARROW, Foreign, Pieces, checked, exported
 from dlferry._foreign import plain_array as plain_array
 from dlferry._policy import Fact
 
@@ -43,9 +43,17 @@ def memory_of(obj: object, *, never_copy: bool, counts: bool) -> Foreign | None:
         return Foreign(array)
     return (
         _buffers.from_array_interface(obj, never_copy)
-        or _arrow.memory_of(obj, counts)
+        or _from_arrow(obj, counts)
         or _from_dunder_array(obj, never_copy)
     )
+
+
+def _from_arrow(obj: object, counts: bool) -> Foreign | None:
+    if not any(hasattr(type(obj), name) for name in ARROW):
+        return None
+    from dlferry import _arrow  # its structures take a tenth of the whole import
+
+    return _arrow.memory_of(obj, counts)
 
 
 def _from_dunder_array(obj: Any, never_copy: bool) -> Foreign | None:

@@ -71,6 +71,7 @@ def names_for_core() -> dict[str, Any]:
     """What the core needs of torch, by the names it looks up."""
     return {
         "Tensor": torch.Tensor,
+        "UntypedStorage": torch.UntypedStorage,
         "cpu": torch.device("cpu"),
         "empty_strided": torch.empty_strided,
         "from_capsule": from_capsule,

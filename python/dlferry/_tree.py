@@ -16,10 +16,11 @@ from typing import Any, NamedTuple
 Rebuild = Callable[[list[Any]], Any]
 
 
-class Place(NamedTuple):
+class Place:
     """Where a leaf was: its number among the leaves."""
 
-    leaf: int
+    def __init__(self, leaf: int) -> None:
+        self.leaf = leaf
 
 
 class Branch(NamedTuple):
