@@ -48,6 +48,10 @@ using SwapRun = void (*)(std::byte* data, std::size_t count) noexcept;
 using TransposeTile = void (*)(std::byte* dst, const std::byte* src, std::int64_t stride,
                                std::size_t rows, std::size_t columns) noexcept;
 
+// Copies whole cache lines past the caches, to a line's boundary. Another thread sees them after
+// `finish_streams`.
+using StreamRun = void (*)(std::byte* dst, const std::byte* src, std::size_t bytes) noexcept;
+
 inline constexpr std::size_t kSizes = 5;
 
 [[nodiscard]] constexpr std::size_t size_index(std::size_t bytes) noexcept {
@@ -63,6 +67,7 @@ struct Kernels {
   std::array<SwapRun, kSizes - 1> swap;
   std::array<TransposeTile, kSizes> transpose;
   ShuffleRun shuffle;  // null where no instruction does it
+  StreamRun stream;    // likewise
 };
 
 // The best of them for the processor at hand.

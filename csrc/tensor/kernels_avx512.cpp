@@ -11,6 +11,7 @@
 
 #define DLFERRY_TARGET avx512
 #define DLFERRY_AVX2
+#define DLFERRY_AVX512
 #include "tensor/kernels_all.inc"
 
 #if defined(__clang__)

@@ -19,6 +19,9 @@ class NewPages {
  public:
   NewPages(std::byte* data, std::size_t bytes, bool on_demand = makes_pages()) noexcept;
 
+  // Whether `reach` makes any: most of them are in a cache when they are written to, then.
+  [[nodiscard]] bool are_made_on_demand() const noexcept { return count_ > 0; }
+
   // To be called before a thread writes below `end`, and to call again does no harm. Another thread
   // may still be making some of the pages: then both do.
   void reach(const std::byte* end) noexcept;

@@ -26,9 +26,10 @@ class Reader {
                   cursor_.stride() == static_cast<std::int64_t>(item_) &&
                   static_cast<std::size_t>(cursor_.run()) * item_ >= kInPlaceBytes) {}
 
-  // The next `count` elements, or fewer: then `count` says how many.
-  const std::byte* next(std::size_t& count) noexcept {
-    if (!in_place_) return gather(count);
+  // The next `count` elements, or fewer: then `count` says how many. What has to be put together
+  // is, where there is `room` for all of them.
+  const std::byte* next(std::size_t& count, std::byte* room) noexcept {
+    if (!in_place_) return gather(count, room != nullptr ? room : buffer_);
     count = std::min(count, static_cast<std::size_t>(cursor_.run()));
     const std::byte* here = src_ + cursor_.offset();
     cursor_.advance(static_cast<std::int64_t>(count));
@@ -41,10 +42,10 @@ class Reader {
     return box.ndim > 1 && Gather::fits(item, box.inner().count, box.inner().src);
   }
 
-  const std::byte* gather(std::size_t& count) noexcept {
-    const auto room = static_cast<std::int64_t>(kBufferBytes) / gather_.bytes();
-    const std::int64_t rows = std::min(static_cast<std::int64_t>(count) / row_, room);
-    std::byte* end = buffer_;
+  const std::byte* gather(std::size_t& count, std::byte* to) noexcept {
+    const auto most = static_cast<std::int64_t>(kBufferBytes) / gather_.bytes();
+    const std::int64_t rows = std::min(static_cast<std::int64_t>(count) / row_, most);
+    std::byte* end = to;
     for (std::int64_t left = rows; left > 0;) {
       const std::int64_t some = std::min(left, cursor_.run());
       gather_.run(end, src_ + cursor_.offset(), some);
@@ -53,7 +54,7 @@ class Reader {
       left -= some;
     }
     count = static_cast<std::size_t>(rows * row_);
-    return buffer_;
+    return to;
   }
 
   const std::size_t item_;
@@ -75,11 +76,16 @@ class Writer {
         dst_(box.dst),
         cursor_(box),
         from_size_(conversion.from_size),
+        takes_native_(dense_ && !conversion.cast && !conversion.stream),
         sink_(conversion) {}
+
+  // Where the next elements may be written by whoever has them, in native order; null when they
+  // have to be put.
+  [[nodiscard]] std::byte* room() const noexcept { return takes_native_ ? dst_ : nullptr; }
 
   void put(const std::byte* native, std::size_t count) noexcept {
     if (dense_) {
-      sink_.put(dst_, item_, native, count);
+      if (native != dst_) sink_.put(dst_, item_, native, count);
       dst_ += static_cast<std::int64_t>(count) * item_;
       return;
     }
@@ -98,6 +104,7 @@ class Writer {
   std::byte* dst_;  // of the next element, when dense
   Cursor<&Axis::dst> cursor_;
   const std::size_t from_size_;
+  const bool takes_native_;
   Sink sink_;
 };
 
@@ -108,7 +115,7 @@ void copy_rows(const Box& box, const Conversion& conversion) noexcept {
   Writer writer(box, conversion);
   for (auto left = static_cast<std::size_t>(element_count(box)); left > 0;) {
     std::size_t count = left;
-    const std::byte* native = reader.next(count);
+    const std::byte* native = reader.next(count, writer.room());
     writer.put(native, count);
     left -= count;
   }

@@ -13,7 +13,7 @@ namespace dlferry {
 namespace {
 
 constexpr std::size_t kLineBytes = 64;
-constexpr std::size_t kRunBytes = 4 * kLineBytes;  // of a destination row: shorter ones cost more
+constexpr std::size_t kRunBytes = 8 * kLineBytes;  // of a destination row: shorter ones cost more
 constexpr std::size_t kFewRows = 8;                // that few are gathered one by one
 
 // In the first cache; and in the second, for copies through main memory, whose source is then read
@@ -38,15 +38,14 @@ struct Shape {
   std::size_t columns;
 };
 
-// Destination rows that begin within a line want wider tiles, which share fewer lines with their
-// neighbours, and are wider than what they overlap by. Where one side is short, the other one makes
-// up for it.
+// Tiles whose destination rows begin within a line have to be wider than what they overlap by.
+// Where one side is short, the other one makes up for it.
 Shape tile_shape(const Axis& row, const Axis& column, std::size_t item,
                  std::size_t bytes) noexcept {
   const auto rows = static_cast<std::size_t>(row.count);
   const auto columns = static_cast<std::size_t>(column.count);
   const bool shares = row.dst % static_cast<std::int64_t>(kLineBytes) != 0;
-  const std::size_t wide = std::max(kRunBytes / item, kLineBytes) * (shares ? 2 : 1);
+  const std::size_t wide = std::max(kRunBytes / item, (shares ? 2 : 1) * kLineBytes);
   const std::size_t most = bytes / item, high = most / wide;
   if (rows < high)
     return {rows, std::min({columns, most / rows, std::max(wide, kTileBytes / item / rows)})};
