@@ -23,10 +23,11 @@ Gather::Gather(std::size_t item, std::size_t swap_size, std::int64_t count, std:
       span_(std::abs((count - 1) * step) + item_),
       contiguous_(swap_size == 1 && stride == bytes_ && (count == 1 || step == item_)) {
   // Where a load would hold a single element that stays as it is, the shuffle gains nothing, and
-  // plain runs backwards have a better loop.
+  // plain runs backwards, and of every second element, have a better loop.
   const bool shared = stride_ != 0 && std::abs(stride_) + span_ <= kMostBytes;
-  const bool reversed = in_group_ == 1 && swap_size_ == 1 && stride_ == -item_;
-  const bool gains = in_group_ > 1 || swap_size_ > 1 || (shared && !reversed);
+  const bool plain =
+      in_group_ == 1 && swap_size_ == 1 && (stride_ == -item_ || stride_ == 2 * item_);
+  const bool gains = in_group_ > 1 || swap_size_ > 1 || (shared && !plain);
   if (kernels().shuffle && !contiguous_ && gains) prepare_shuffle();
 }
 

@@ -1,6 +1,7 @@
 // The stages behind host_copy, each forced to do what only large copies ask of it: rows and tiles
 // with streaming stores, gathers of every kind at the edges of their memory, pages.
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -180,6 +181,32 @@ void pages() {
   munmap(memory, kBytes);
 }
 
+bool is_resident(std::byte* data, std::size_t bytes) {
+  std::vector<unsigned char> pages((bytes + 4095) / 4096);
+  CHECK(mincore(data, bytes, pages.data()) == 0);
+  return std::all_of(pages.begin(), pages.end(), [](unsigned char page) { return page & 1; });
+}
+
+// The edges are there before they are written to, and nothing long before. (What is between is up
+// to the system: huge pages may be turned off.)
+void pages_on_demand() {
+  constexpr std::size_t kHuge = std::size_t{2} << 20, kBytes = 5 * kHuge;
+  if (!makes_pages() || sysconf(_SC_PAGESIZE) != 4096) return;
+  constexpr std::size_t kPage = 4096;
+  void* memory = mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  CHECK(memory != MAP_FAILED);
+  auto* data = static_cast<std::byte*>(memory);
+  {
+    NewPages pages(data + 64, kBytes - 128);
+    if (!pages.are_made_on_demand()) return;  // a system without huge pages
+    pages.reach(data + 65);
+    CHECK(is_resident(data, kPage) && !is_resident(data + kBytes - kPage, kPage));
+    pages.reach(data + kBytes - 64);
+    CHECK(is_resident(data, kPage) && is_resident(data + kBytes - kPage, kPage));
+  }
+  munmap(memory, kBytes);
+}
+
 }  // namespace
 }  // namespace dlferry
 
@@ -188,5 +215,6 @@ int main() {
   dlferry::gathers();
   dlferry::streams();
   dlferry::pages();
+  dlferry::pages_on_demand();
   return dlferry::test::finish();
 }
