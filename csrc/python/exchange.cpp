@@ -157,17 +157,6 @@ Ref empty_strided(const Torch& torch, const View& like, const std::int64_t* stri
 
 // When torch refuses, it has not touched `managed`; but when it has no memory for the Python
 // object, it has made a tensor already, and drops that.
-[[gnu::hot]] PyObject* import_managed(const Torch& torch, dlpack::ManagedTensorVersioned* managed,
-                                      bool*& released) {
-  bool gone = false;  // and `released` with it
-  released = &gone;
-  void* tensor = nullptr;
-  const bool failed = torch.table->managed_tensor_to_py_object_no_sync(managed, &tensor) != 0;
-  if (!gone) released = nullptr;
-  if (failed && !gone) managed->deleter(managed);
-  return failed ? nullptr : static_cast<PyObject*>(tensor);
-}
-
 PyObject* share(const Torch& torch, Source& source) {
   if (!source.owner.claim()) return nullptr;
   const bool cuda = source.view.device.device_type == dlpack::kCUDA;

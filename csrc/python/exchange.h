@@ -16,8 +16,17 @@ namespace dlferry::python {
 
 // A tensor on what `managed` describes, which torch takes over; let go if torch refuses. While
 // torch is asked, `released` (a member beside `managed`) points to what its deleter has to set.
-[[nodiscard]] PyObject* import_managed(const Torch& torch, dlpack::ManagedTensorVersioned* managed,
-                                       bool*& released);
+[[nodiscard]] inline PyObject* import_managed(const Torch& torch,
+                                              dlpack::ManagedTensorVersioned* managed,
+                                              bool*& released) {
+  bool gone = false;  // and `released` with it
+  released = &gone;
+  void* tensor = nullptr;
+  const bool failed = torch.table->managed_tensor_to_py_object_no_sync(managed, &tensor) != 0;
+  if (!gone) released = nullptr;
+  if (failed && !gone) managed->deleter(managed);
+  return failed ? nullptr : static_cast<PyObject*>(tensor);
+}
 
 // A tensor on the source's memory. Takes the owner over; drops it if torch refuses.
 // Wants: a dtype, strides that torch can represent, memory that exists.
