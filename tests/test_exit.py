@@ -1,4 +1,4 @@
-"""The end of the interpreter, and processes that fork."""
+"""The end of the interpreter and of the thread that imported, and processes that fork."""
 
 from __future__ import annotations
 
@@ -146,6 +146,49 @@ WAITING_DELETERS = """
 def test_deleters_may_wait_for_the_gil_when_the_interpreter_ends() -> None:
     # Registered before all others, so called after them, with nothing between it and the end.
     run_script(WAITING_DELETERS, "import atexit; atexit.register(lambda: last())\n" + HEAD)
+
+
+# The first C thread has the id of the importing thread, which glibc gives again, and no state: what
+# Python had for the importer is gone. The debug allocator writes over it.
+IMPORTER = """
+    import weakref
+    def convert():
+        import dlferry
+        taken.extend(dlferry.from_dlpack(array).__dlpack__() for _ in range(2))
+        ids.append(threading.get_ident())
+    array, taken, ids = np.arange(9.0), [], []
+    owner = weakref.ref(array)
+    importer = threading.Thread(target=convert)
+    importer.start()
+    importer.join()
+    get, name = ctypes.pythonapi.PyCapsule_GetPointer, ctypes.pythonapi.PyCapsule_SetName
+    get.restype, get.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+    name.argtypes = [ctypes.py_object, ctypes.c_char_p]
+    used = b"used_dltensor"
+    libc = ctypes.CDLL(None)
+    libc.pthread_create.argtypes = [ctypes.c_void_p] * 4
+    libc.pthread_join.argtypes = [ctypes.c_ulong, ctypes.c_void_p]
+    thread = ctypes.c_ulong()
+    for capsule in taken:
+        pointer = get(capsule, b"dltensor")
+        name(capsule, used)
+        deleter = ctypes.c_void_p.from_address(pointer + 56).value
+        libc.pthread_create(ctypes.addressof(thread), None, deleter, pointer)
+        libc.pthread_join(thread, None)
+        ids.append(thread.value)
+    assert ids[0] == ids[1], ids
+    del array
+    assert owner() is None
+    import dlferry
+    assert dlferry.asarray(np.arange(9.0)).sum() == 36
+    print("end")
+    """
+
+
+@pytest.mark.native
+def test_the_thread_that_imported_may_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONMALLOC", "debug")
+    run_script(IMPORTER, "import ctypes, threading, numpy as np, torch\n")
 
 
 FORK = """

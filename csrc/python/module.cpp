@@ -4,6 +4,7 @@
 #include "python/asarray.h"
 #include "python/bind_cuda.h"
 #include "python/doors.h"
+#include "python/gil.h"
 #include "python/mechanisms.h"
 #include "python/numpy_api.h"
 
@@ -11,7 +12,8 @@ namespace py = pybind11;
 
 PYBIND11_MODULE(_core, module) {
   module.doc() = "The native core of dlferry. Private: import from `dlferry`.";
-  if (!dlferry::python::import_numpy() || !dlferry::python::intern_names()) {
+  if (!dlferry::python::import_numpy() || !dlferry::python::intern_names() ||
+      !dlferry::python::remember_importer()) {
     throw py::error_already_set();
   }
   if (PyModule_AddFunctions(module.ptr(), dlferry::python::hot_functions()) != 0) {
