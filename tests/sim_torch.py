@@ -14,7 +14,7 @@ import pytest
 import torch
 from sim_driver import SimDriver
 
-from dlferry import _layout, _torch, _torch_cuda
+from dlferry import _fresh, _torch, _torch_cuda
 from dlferry._layout import is_dense, layout_of, strides_of
 
 _is_plain = _torch_cuda.is_plain
@@ -215,7 +215,7 @@ class SimDoor:
         strides: Sequence[int] | None = None,
     ) -> torch.Tensor:
         Block.release_abandoned()
-        tensor = _layout.empty(tuple(shape), dtype, strides, "meta")
+        tensor = _fresh.empty(tuple(shape), dtype, strides, "meta")
         return _on(Block(self.sim, device, tensor.nbytes, stream), tensor)
 
     def carve(
@@ -275,10 +275,10 @@ class SimDoor:
     def empty_pinned(
         self,
         shape: Sequence[int],
-        dtype: torch.dtype | None,
+        dtype: torch.dtype,
         strides: Sequence[int] | None = None,
     ) -> torch.Tensor:
-        like = _layout.empty(tuple(shape), dtype, strides, "meta")
+        like = _fresh.empty(tuple(shape), dtype, strides, "meta")
         if like.nbytes == 0:
             return torch.empty(tuple(shape), dtype=dtype)
         address = self.sim.pinned_alloc(like.nbytes)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from sim_torch import SimDoor, SimTensor, read
+from torch.overrides import TorchFunctionMode
 
 import dlferry
 from dlferry import _torch, _torch_cuda
@@ -151,3 +152,23 @@ def test_copyto_in_either_direction(gpu: SimDoor, rng: np.random.Generator) -> N
         handle.synchronize()
         assert np.array_equal(whole[:, 1], values.astype(np.float32))
         assert not whole[:, 0].any()
+
+
+class _AsBytes(TorchFunctionMode):
+    """A mode under which torch's new tensors have elements of one byte."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        is_factory = func in (torch.empty, torch.empty_strided)
+        return func(*args, **{**(kwargs or {}), **({"dtype": torch.uint8} if is_factory else {})})
+
+
+@pytest.mark.parametrize("source", [np.arange(6.0), np.arange(6.0)[::2], [np.arange(3.0)] * 2])
+def test_memory_that_is_not_as_asked_is_not_written_to(gpu: SimDoor, source: Any) -> None:
+    with _AsBytes(), pytest.raises(BufferError, match="leave the mode"):
+        dlferry.asarray(source, device="cuda")
+    with _AsBytes(), pytest.raises(BufferError, match="leave the mode"):
+        dlferry.to_device({"a": source[0], "b": source}, "cuda")
+    made = dlferry.asarray(source, device="cuda")
+    assert torch.equal(arrived(gpu, made), dlferry.asarray(source))
+    with _AsBytes(), pytest.raises(BufferError, match="leave the mode"):
+        dlferry.to_numpy(made)

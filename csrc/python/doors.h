@@ -83,6 +83,8 @@ struct Torch {
   X(readonly, "readonly")            \
   X(out, "out")                      \
   X(data_ptr, "data_ptr")            \
+  X(shape, "shape")                  \
+  X(stride, "stride")                \
   X(current_level, "_current_level") \
   X(dlpack, "__dlpack__")            \
   X(max_version, "max_version")      \
@@ -98,7 +100,6 @@ struct Names {
   PyObject* for_version = nullptr;
   PyObject* for_version_and_copy = nullptr;
   PyObject* for_dtype = nullptr;
-  PyObject* for_device = nullptr;
   PyObject* for_dtype_and_device = nullptr;
 };
 [[nodiscard]] const Names& names() noexcept;

@@ -5,6 +5,7 @@
 #include <new>
 #include <utility>
 
+#include "python/fresh.h"
 #include "python/gil.h"
 #include "python/numpy_api.h"
 #include "tensor/host_copy.h"
@@ -101,59 +102,7 @@ PyObject* share_by_table(const Torch& torch, Source& source) {
   return import_managed(torch, &block->managed, block->released);
 }
 
-Ref tuple_of(const std::int64_t* values, int count) {
-  Ref tuple = Ref::steal(PyTuple_New(count));
-  for (int i = 0; tuple && i < count; ++i) {
-    PyObject* value = PyLong_FromLongLong(values[i]);
-    if (value == nullptr) return {};
-    PyTuple_SET_ITEM(tuple.get(), i, value);
-  }
-  return tuple;
-}
-
-// Where a tensor's elements start; empty with a Python error set.
-std::optional<std::byte*> data_of(const Torch& torch, PyObject* tensor) {
-  if (torch.table != nullptr) {
-    TensorView seen;
-    if (!look(torch, tensor, seen)) return std::nullopt;
-    return seen.view.data;
-  }
-  const Ref pointer = Ref::steal(PyObject_CallMethodNoArgs(tensor, names().data_ptr));
-  if (!pointer) return std::nullopt;
-  void* data = PyLong_AsVoidPtr(pointer.get());
-  if (data == nullptr && PyErr_Occurred() != nullptr) return std::nullopt;
-  return static_cast<std::byte*>(data);
-}
-
-void set_not_ordinary() {
-  PyErr_SetString(PyExc_BufferError,
-                  "torch does not make ordinary tensors at present (a fake tensor or functional "
-                  "mode is active), so nothing can be copied into one; leave the mode first");
-}
-
 }  // namespace
-
-Ref empty_strided(const Torch& torch, const View& like, const std::int64_t* strides,
-                  std::optional<DType> dtype, bool on_cpu) {
-  const Ref shape = tuple_of(like.shape, like.ndim);
-  const Ref steps = shape ? tuple_of(strides, like.ndim) : Ref();
-  if (!steps) return {};
-  PyObject* args[] = {nullptr, shape.get(), steps.get(), nullptr, nullptr};
-  PyObject** next = args + 3;
-  if (dtype) *next++ = torch.dtypes[static_cast<std::size_t>(*dtype)];
-  if (on_cpu) *next++ = torch.cpu;
-  PyObject* const keywords = dtype && on_cpu ? names().for_dtype_and_device
-                             : dtype         ? names().for_dtype
-                             : on_cpu        ? names().for_device
-                                             : nullptr;
-  Ref tensor = Ref::steal(PyObject_Vectorcall(torch.empty_strided, args + 1,
-                                              2 | PY_VECTORCALL_ARGUMENTS_OFFSET, keywords));
-  if (tensor && Py_TYPE(tensor.get()) != torch.tensor) {
-    set_not_ordinary();
-    return {};
-  }
-  return tensor;
-}
 
 // When torch refuses, it has not touched `managed`; but when it has no memory for the Python
 // object, it has made a tensor already, and drops that.
@@ -197,17 +146,10 @@ void copy_elements(std::byte* data, const std::int64_t* strides, DType dtype, co
 PyObject* copy(const Torch& torch, Source& source, DType dtype) {
   std::array<std::int64_t, kMaxDims> strides;
   element_strides(source.view, is_dense(source.view), strides.data());
-  Ref tensor = empty_strided(torch, source.view, strides.data(), dtype, /*on_cpu=*/true);
-  if (!tensor) return nullptr;
-  const auto data = data_of(torch, tensor.get());
-  if (!data) return nullptr;
-  if (*data == nullptr && element_count(source.view) > 0) {  // of a functional tensor
-    set_not_ordinary();
-    return nullptr;
-  }
-  if (!source.owner.claim()) return nullptr;
-  copy_elements(*data, strides.data(), dtype, source.view);
-  return tensor.release();
+  Fresh fresh = empty_strided(torch, source.view, strides.data(), dtype, /*on_cpu=*/true);
+  if (!fresh.tensor || !source.owner.claim()) return nullptr;
+  copy_elements(fresh.data, strides.data(), dtype, source.view);
+  return fresh.tensor.release();
 }
 
 [[gnu::hot]] bool look(const Torch& torch, PyObject* tensor, TensorView& out) {

@@ -6,7 +6,6 @@
 
 #include <array>
 #include <cstdint>
-#include <optional>
 
 #include "python/doors.h"
 #include "python/numpy_api.h"
@@ -40,11 +39,6 @@ namespace dlferry::python {
 // A fresh, ordinary CPU tensor with the source's elements cast to `dtype`. Keeps the strides of a
 // dense source. Releases the GIL while copying much.
 [[nodiscard]] PyObject* copy(const Torch& torch, Source& source, DType dtype);
-
-// Ordinary, uninitialised memory: a tensor of the shape of `like`, with strides in elements.
-// Without a dtype or the CPU it has torch's default dtype or lies on torch's default device.
-[[nodiscard]] Ref empty_strided(const Torch& torch, const View& like, const std::int64_t* strides,
-                                std::optional<DType> dtype, bool on_cpu);
 
 // A borrowed look at a plain tensor; valid while the tensor is not touched. Needs the table.
 struct TensorView {

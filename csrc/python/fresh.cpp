@@ -7,31 +7,77 @@
 namespace dlferry::python {
 namespace {
 
-// By the tensor's methods, where there is no table to look with.
-bool ask(const Torch& torch, Fresh& fresh) {
-  PyObject* tensor = fresh.tensor.get();
-  const Ref device = Ref::steal(PyObject_GetAttr(tensor, names().device));
-  const Ref dtype = Ref::steal(PyObject_GetAttr(tensor, names().dtype));
-  if (!device || !dtype || PyObject_RichCompareBool(device.get(), torch.cpu, Py_EQ) != 1) {
-    return false;
+Ref tuple_of(const std::int64_t* values, int count) {
+  Ref tuple = Ref::steal(PyTuple_New(count));
+  for (int i = 0; tuple && i < count; ++i) {
+    PyObject* value = PyLong_FromLongLong(values[i]);
+    if (value == nullptr) return {};
+    PyTuple_SET_ITEM(tuple.get(), i, value);
   }
-  const auto known = dtype_from_torch(torch, dtype.get());
-  const Ref pointer = Ref::steal(PyObject_CallMethodNoArgs(tensor, names().data_ptr));
-  if (!known || !pointer) return false;
-  fresh.dtype = *known;
-  fresh.data = static_cast<std::byte*>(PyLong_AsVoidPtr(pointer.get()));
-  return PyErr_Occurred() == nullptr;
+  return tuple;
 }
 
-bool look_or_ask(const Torch& torch, Fresh& fresh) {
+// --- whether torch made what it was asked for ---
+
+struct Asked {
+  const std::int64_t* shape;
+  const std::int64_t* strides;  // in elements; of no account on axes of length 1
+  int ndim;
+  DType dtype;
+
+  [[nodiscard]] bool is_empty() const noexcept { return std::count(shape, shape + ndim, 0) > 0; }
+};
+
+bool agrees(const View& seen, const Asked& asked) noexcept {
+  if (seen.device.device_type != dlpack::kCPU || seen.dtype != asked.dtype ||
+      seen.ndim != asked.ndim || !std::equal(asked.shape, asked.shape + asked.ndim, seen.shape)) {
+    return false;
+  }
+  if (asked.is_empty()) return true;
+  for (int axis = 0; axis < asked.ndim; ++axis) {
+    if (asked.shape[axis] > 1 &&
+        seen.strides[axis] !=
+            asked.strides[axis] * static_cast<std::int64_t>(item_size(asked.dtype))) {
+      return false;
+    }
+  }
+  return seen.data != nullptr;  // that of a functional tensor is null
+}
+
+// By the tensor's methods, where there is no table to look with.
+bool agrees_when_asked(const Torch& torch, Fresh& fresh, const Asked& asked) {
+  PyObject* tensor = fresh.tensor.get();
+  const auto equal = [](const Ref& one, const Ref& other) {
+    return one && other && PyObject_RichCompareBool(one.get(), other.get(), Py_EQ) == 1;
+  };
+  const Ref device = Ref::steal(PyObject_GetAttr(tensor, names().device));
+  const Ref dtype = Ref::steal(PyObject_GetAttr(tensor, names().dtype));
+  if (!equal(device, Ref::borrow(torch.cpu)) || !dtype ||
+      dtype_from_torch(torch, dtype.get()) != asked.dtype) {
+    return false;
+  }
+  const Ref shape = Ref::steal(PyObject_GetAttr(tensor, names().shape));
+  if (!equal(shape, tuple_of(asked.shape, asked.ndim))) return false;
+  if (asked.is_empty()) return true;
+  const Ref strides = Ref::steal(PyObject_CallMethodNoArgs(tensor, names().stride));
+  const Ref pointer = Ref::steal(PyObject_CallMethodNoArgs(tensor, names().data_ptr));
+  if (!equal(strides, tuple_of(asked.strides, asked.ndim)) || !pointer) return false;
+  fresh.data = static_cast<std::byte*>(PyLong_AsVoidPtr(pointer.get()));
+  return fresh.data != nullptr;
+}
+
+// Finds the memory of a new tensor; false, perhaps with an error, when that is not what was asked
+// for: the core writes to it by itself.
+bool find_memory(const Torch& torch, Fresh& fresh, const Asked& asked) {
   if (Py_TYPE(fresh.tensor.get()) != torch.tensor) return false;
-  if (torch.table == nullptr) return ask(torch, fresh);
+  if (torch.table == nullptr) return agrees_when_asked(torch, fresh, asked);
   TensorView seen;
   if (!look(torch, fresh.tensor.get(), seen)) return false;
-  fresh.dtype = seen.view.dtype;
   fresh.data = seen.view.data;
-  return seen.view.device.device_type == dlpack::kCPU;
+  return agrees(seen.view, asked);
 }
+
+// --- contiguous tensors ---
 
 // No function mode is active, so that new tensors are not put elsewhere than on the CPU.
 bool nobody_interferes(const Torch& torch) {
@@ -42,12 +88,6 @@ bool nobody_interferes(const Torch& torch) {
   return none;
 }
 
-// Whether there is memory, where there must be some: a functional tensor has none.
-bool has_memory(const Fresh& fresh, const Shape& shape) noexcept {
-  const std::int64_t* lengths = shape.lengths.data();
-  return fresh.data != nullptr || std::count(lengths, lengths + shape.ndim, 0) > 0;
-}
-
 // A CPU tensor of the dtype with one element, made once; null where that cannot be now.
 PyObject* example_of(const Torch& torch, DType dtype) {
   static std::array<PyObject*, kDTypeCount> examples{};
@@ -55,12 +95,9 @@ PyObject* example_of(const Torch& torch, DType dtype) {
   if (example != nullptr) return example;
   const std::int64_t length = 1, stride = 1;
   const View like{nullptr, &length, nullptr, 1, dtype, false, {}};
-  Fresh fresh;
-  fresh.tensor = empty_strided(torch, like, &stride, dtype, /*on_cpu=*/true);
-  const bool plain = fresh.tensor && look_or_ask(torch, fresh) && fresh.data != nullptr;
-  if (plain) example = fresh.tensor.release();
+  Fresh fresh = empty_strided(torch, like, &stride, dtype, /*on_cpu=*/true);
   PyErr_Clear();
-  return example;
+  return example = fresh.tensor.release();
 }
 
 // A tenth quicker than `empty_strided`, because there are no keywords to parse. Empty without an
@@ -81,30 +118,55 @@ Ref new_empty(const Torch& torch, const Shape& shape, DType dtype) {
       static_cast<std::size_t>(shape.ndim + 1) | PY_VECTORCALL_ARGUMENTS_OFFSET, nullptr));
 }
 
-Ref contiguous(const Torch& torch, const Shape& shape, std::optional<DType> dtype, bool on_cpu) {
-  std::array<std::int64_t, kMaxDims> strides;
+// False where they overflow.
+bool contiguous_strides(const Shape& shape, std::int64_t* out) noexcept {
   std::int64_t size = 1;
   for (int axis = shape.ndim - 1; axis >= 0; --axis) {
     const std::int64_t length = shape.lengths[static_cast<std::size_t>(axis)];
-    strides[static_cast<std::size_t>(axis)] = size;
-    if (length > 1 && __builtin_mul_overflow(size, length, &size)) return {};
+    out[axis] = size;
+    if (length > 1 && __builtin_mul_overflow(size, length, &size)) return false;
   }
-  const View like{nullptr, shape.lengths.data(), nullptr, shape.ndim, DType::kBool, false, {}};
-  return empty_strided(torch, like, strides.data(), dtype, on_cpu);
+  return true;
 }
 
 }  // namespace
 
-Fresh allocate(const Torch& torch, const Shape& shape, std::optional<DType> dtype, bool on_cpu) {
+Fresh empty_strided(const Torch& torch, const View& like, const std::int64_t* strides, DType dtype,
+                    bool on_cpu) {
+  const Ref shape = tuple_of(like.shape, like.ndim);
+  const Ref steps = shape ? tuple_of(strides, like.ndim) : Ref();
+  if (!steps) return {};
+  PyObject* args[] = {nullptr, shape.get(), steps.get(),
+                      torch.dtypes[static_cast<std::size_t>(dtype)], torch.cpu};
   Fresh fresh;
-  const bool plain = dtype && shape.ndim > 0 && nobody_interferes(torch);
-  if (plain) fresh.tensor = new_empty(torch, shape, *dtype);
-  if (!fresh.tensor && PyErr_Occurred() == nullptr) {
-    fresh.tensor = contiguous(torch, shape, dtype, on_cpu);
+  fresh.tensor = Ref::steal(
+      PyObject_Vectorcall(torch.empty_strided, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET,
+                          on_cpu ? names().for_dtype_and_device : names().for_dtype));
+  if (!fresh.tensor) return {};
+  if (find_memory(torch, fresh, {like.shape, strides, like.ndim, dtype})) return fresh;
+  if (PyErr_Occurred() == nullptr) {
+    PyErr_SetString(PyExc_BufferError,
+                    "torch does not make ordinary tensors at present (a fake tensor, functional or "
+                    "other mode is active), so nothing can be copied into one; leave the mode "
+                    "first");
   }
-  if (fresh.tensor && look_or_ask(torch, fresh) && has_memory(fresh, shape)) return fresh;
-  PyErr_Clear();
   return {};
+}
+
+Fresh allocate(const Torch& torch, const Shape& shape, DType dtype, bool on_cpu) {
+  std::array<std::int64_t, kMaxDims> strides;
+  if (!contiguous_strides(shape, strides.data())) return {};
+  const std::int64_t* const lengths = shape.lengths.data();
+  Fresh fresh;
+  if (shape.ndim > 0 && nobody_interferes(torch)) fresh.tensor = new_empty(torch, shape, dtype);
+  if (fresh.tensor) {
+    if (!find_memory(torch, fresh, {lengths, strides.data(), shape.ndim, dtype})) fresh = {};
+  } else if (PyErr_Occurred() == nullptr) {
+    const View like{nullptr, lengths, nullptr, shape.ndim, dtype, false, {}};
+    fresh = empty_strided(torch, like, strides.data(), dtype, on_cpu);
+  }
+  PyErr_Clear();
+  return fresh;
 }
 
 }  // namespace dlferry::python

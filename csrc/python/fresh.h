@@ -4,7 +4,6 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <optional>
 
 #include "python/doors.h"
 #include "tensor/view.h"
@@ -16,17 +15,20 @@ struct Shape {
   std::array<std::int64_t, kMaxDims> lengths;
 };
 
-// Contiguous, ordinary and on the CPU.
+// Ordinary, uninitialised memory on the CPU, and just what was asked for.
 struct Fresh {
   Ref tensor;
   std::byte* data = nullptr;
-  DType dtype = DType::kBool;
 };
 
-// Of torch's default dtype where none is given, and on its default device unless `on_cpu`. Empty,
-// without an error, where torch makes no such tensor: its default device is another one, a mode is
-// active, or the shape is too large. May run Python code.
-[[nodiscard]] Fresh allocate(const Torch& torch, const Shape& shape, std::optional<DType> dtype,
-                             bool on_cpu);
+// A tensor of the shape of `like`, with strides in elements; on torch's default device unless
+// `on_cpu`. Empty with a Python error set, BufferError where torch made something else: its default
+// device is another one, or a mode is active that makes tensors without memory or of another dtype
+// or shape. May run Python code.
+[[nodiscard]] Fresh empty_strided(const Torch& torch, const View& like, const std::int64_t* strides,
+                                  DType dtype, bool on_cpu);
+
+// The same, contiguous and sooner. Empty without an error where that cannot be had.
+[[nodiscard]] Fresh allocate(const Torch& torch, const Shape& shape, DType dtype, bool on_cpu);
 
 }  // namespace dlferry::python

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dlferry import _sequence, _stack, _threads, _torch
+from dlferry import _fresh, _sequence, _stack, _threads, _torch
 from dlferry._native import NATIVE, core
 from dlferry._torch import torch
 
@@ -63,7 +63,7 @@ def _by_numpy(batch: Sequence[Any], out: torch.Tensor | None) -> torch.Tensor | 
         return None
     if out is None:
         dtype = _torch.dtypes()[first.dtype.name]
-        out = torch.empty((len(batch), *first.shape), dtype=dtype, device="cpu")
+        out = _fresh.empty((len(batch), *first.shape), dtype)
         if not _torch.is_readable(out):  # under a mode of torch's, which makes other tensors
             return None
     np.stack(batch, out=out.numpy())
@@ -95,10 +95,7 @@ def _shared_memory(batch: Sequence[Any]) -> torch.Tensor | None:
     dtype = _sequence.promoted({dtype for dtype in dtypes if dtype})
     new_shared: Any = torch.UntypedStorage._new_shared
     storage = new_shared(math.prod(shape) * dtype.itemsize, device="cpu")
-    tensor: torch.Tensor = torch.empty(0, dtype=dtype, device="cpu")
-    in_place: Any = tensor.set_
-    in_place(storage, 0, shape)
-    return tensor
+    return _fresh.on_storage(storage, dtype, 0, shape)
 
 
 @functools.cache

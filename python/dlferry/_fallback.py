@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from dlferry import _capsule, _export, _sources, _torch
+from dlferry import _capsule, _export, _fresh, _sources, _torch
 from dlferry._errors import UnsupportedInput
 from dlferry._policy import Fact
 from dlferry._policy import decide as decide
@@ -157,8 +157,7 @@ def _is_dense(array: Array) -> bool:
 def _on_memory(array: Array, dtype: torch.dtype) -> torch.Tensor:
     """A tensor on an array in native byte order; ml_dtypes' elements go over as their bits."""
     if not array.size:
-        empty: torch.Tensor = torch.empty(array.shape, dtype=dtype, device="cpu")
-        return empty
+        return _fresh.empty(array.shape, dtype)
     strides = tuple(s * array.dtype.itemsize for s in _element_strides(array, keep=True))
     bits = array if _sources.is_numpys_own(array.dtype) else array.view(f"u{array.dtype.itemsize}")
     tensor: torch.Tensor = torch.from_numpy(np.asarray(_Memory(bits, strides)))
@@ -180,7 +179,7 @@ def copy(source: Source, dtype: torch.dtype, /) -> torch.Tensor:
     assert source.dtype is not None
     array = source.array
     strides = _element_strides(array, keep=_is_dense(array))
-    tensor: torch.Tensor = torch.empty_strided(array.shape, strides, dtype=dtype, device="cpu")
+    tensor = _fresh.empty(array.shape, dtype, strides)
     if source.facts & (Fact.STRIDES | Fact.BYTE_ORDER | Fact.ALIGNMENT):
         array = np.array(array, dtype=array.dtype.newbyteorder("="), order="C", subok=False)
     return _torch.fill(tensor, _on_memory(array, source.dtype))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dlferry import _torch
+from dlferry import _fresh, _torch
 from dlferry._cuda_array import CudaArray, memory_of
 from dlferry._errors import UnsupportedInput
 from dlferry._foreign import Pieces
@@ -56,7 +56,7 @@ def copied(source: Any, dtype: torch.dtype) -> torch.Tensor:
             # Beyond the core's casts.
             return _torch.converted(on_host(source), torch.device("cpu"), dtype)
         return core.copy(source, dtype)
-    out: torch.Tensor = torch.empty(source.shape, dtype=dtype, device="cpu")
+    out = _fresh.empty(source.shape, dtype)
     rest = out.view(-1)
     for array in source.arrays():
         _torch.fill(rest[: array.size], on_host(core.ingest(array, False)))

@@ -66,25 +66,6 @@ def repeats(tensor: torch.Tensor) -> bool:
     return int(places.count_nonzero()) < tensor.numel()
 
 
-def empty(
-    shape: Sequence[int],
-    dtype: torch.dtype | None,
-    strides: Sequence[int] | None = None,
-    device: torch.device | str = "cpu",
-    *,
-    pin_memory: bool = False,
-) -> torch.Tensor:
-    """A new tensor, by default contiguous; `strides` count elements."""
-    made: torch.Tensor
-    if strides is None:
-        made = torch.empty(shape, dtype=dtype, device=device, pin_memory=pin_memory)
-    else:
-        made = torch.empty_strided(
-            shape, strides, dtype=dtype, device=device, pin_memory=pin_memory
-        )
-    return made
-
-
 def _layout(shape: Sequence[int], strides: Sequence[int], unit: int) -> Layout | None:
     """`unit` is the stride from one element to the next."""
     if 0 in shape:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
-from dlferry import _driver, _layout, _page_locked, _torch, _torch_cuda
+from dlferry import _driver, _fresh, _layout, _page_locked, _torch, _torch_cuda
 from dlferry._crossing import Crossing, NewMemory, allocated, new_memory, to_new_memory
 from dlferry._native import core
 from dlferry._torch import torch
@@ -129,7 +129,7 @@ def to_host(
     _driver.require()
     device = _index(tensors[0])
     core.check_stream(device, _torch_cuda.current_stream(device))  # before memory is page-locked
-    make = _page_locked.results.empty if pinned else _layout.empty
+    make = _page_locked.results.empty if pinned else _fresh.empty
     hosts = [
         make(tensor.shape, dtype, _layout.strides_of(tensor))
         for tensor, dtype in zip(tensors, dtypes, strict=True)

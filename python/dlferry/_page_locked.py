@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from dlferry import _layout, _torch_cuda
+from dlferry import _fresh, _layout, _torch_cuda
 from dlferry._native import NATIVE, core
 from dlferry._torch import torch
 
@@ -33,7 +33,7 @@ class Results:
         """New memory: page-locked within the cap, pageable beyond it."""
         nbytes = math.prod(shape) * dtype.itemsize
         if nbytes == 0 or self.in_use + nbytes > self.cap or not _torch_cuda.is_available():
-            return _layout.empty(shape, dtype, strides)
+            return _fresh.empty(shape, dtype, strides)
         self.in_use += nbytes  # before others look
         try:
             tensor = _torch_cuda.empty_pinned(shape, dtype, strides)
@@ -42,7 +42,7 @@ class Results:
             self._return(nbytes)
             if not isinstance(error, RuntimeError):
                 raise
-            return _layout.empty(shape, dtype, strides)  # the system locks no more
+            return _fresh.empty(shape, dtype, strides)  # the system locks no more
         return tensor
 
     def _return(self, nbytes: int) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from dlferry import _convert, _driver, _page_locked, _torch, _torch_cuda
+from dlferry import _convert, _driver, _fresh, _page_locked, _torch, _torch_cuda
 from dlferry._errors import UnsupportedInput
 from dlferry._foreign import array_at
 from dlferry._native import NATIVE, core
@@ -46,7 +46,7 @@ def empty_pinned(shape: int | Sequence[int], dtype: torch.dtype | None = None) -
     if dtype is not None and not isinstance(dtype, torch.dtype):
         raise TypeError(f"dtype must be a torch.dtype such as torch.float32, not {dtype!r}")
     lengths = _lengths(shape)
-    tensor = _torch_cuda.empty_pinned(lengths, dtype)
+    tensor = _torch_cuda.empty_pinned(lengths, dtype or torch.get_default_dtype())
     if tensor.numel() and _torch_cuda.is_available():
         _page_locked.watch(tensor)
     return tensor
@@ -95,8 +95,9 @@ def pin(obj: object, /, *, readonly: Literal["error", "share"] = "error") -> tor
     source = core.ingest(memory, False)
     assert source is not None
     block = core.share(source)
-    result: torch.Tensor = torch.empty(0, dtype=tensor.dtype, device="cpu")
-    return result.set_(block.untyped_storage(), 0, tensor.shape, tensor.stride())
+    return _fresh.on_storage(
+        block.untyped_storage(), tensor.dtype, 0, tensor.shape, tensor.stride()
+    )
 
 
 def memory_stats() -> dict[str, int]:

@@ -14,7 +14,7 @@ from typing import cast
 
 import numpy as np
 
-from dlferry import _numbers, _torch
+from dlferry import _fresh, _numbers, _torch
 from dlferry._errors import UnsupportedInput
 from dlferry._numbers import Number, Shape
 from dlferry._torch import torch
@@ -196,7 +196,7 @@ def promote(a: torch.dtype, b: torch.dtype) -> torch.dtype:
 
 
 def _filled(leaves: Leaves, shape: Shape, dtype: torch.dtype) -> torch.Tensor:
-    out: torch.Tensor = torch.empty(shape, dtype=dtype, device="cpu")
+    out = _fresh.empty(shape, dtype)
     flat = out.view(-1)
     start = 0
     for value in leaves.values:

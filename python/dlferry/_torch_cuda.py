@@ -9,7 +9,7 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
-from dlferry import _layout, _torch
+from dlferry import _fresh, _layout, _torch
 from dlferry._torch import torch
 
 
@@ -93,9 +93,9 @@ def empty(
     """New memory on a device, which belongs to a stream."""
     where = torch.device("cuda", device)
     if stream == current_stream(device):
-        return _layout.empty(shape, dtype, strides, where)
+        return _fresh.empty(shape, dtype, strides, where)
     with torch.cuda.stream(_stream(device, stream)):
-        return _layout.empty(shape, dtype, strides, where)
+        return _fresh.empty(shape, dtype, strides, where)
 
 
 def carve(
@@ -106,11 +106,8 @@ def carve(
     strides: Sequence[int] | None = None,
 ) -> torch.Tensor:
     """A tensor in its own right on the memory of a block of bytes, from `offset` on."""
-    tensor: torch.Tensor = torch.empty(0, dtype=dtype, device=block.device)
-    in_place: Any = tensor.set_
-    layout = () if strides is None else (tuple(strides),)
-    in_place(block.untyped_storage(), offset // dtype.itemsize, tuple(shape), *layout)
-    return tensor
+    place = offset // dtype.itemsize
+    return _fresh.on_storage(block.untyped_storage(), dtype, place, shape, strides)
 
 
 def record(tensor: torch.Tensor, device: int, stream: int) -> None:
@@ -203,10 +200,10 @@ def dense(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def empty_pinned(
-    shape: Sequence[int], dtype: torch.dtype | None, strides: Sequence[int] | None = None
+    shape: Sequence[int], dtype: torch.dtype, strides: Sequence[int] | None = None
 ) -> torch.Tensor:
     """Host memory from torch's page-locked allocator; ordinary memory without CUDA."""
-    return _layout.empty(shape, dtype, strides, pin_memory=is_available())
+    return _fresh.empty(shape, dtype, strides, pin_memory=is_available())
 
 
 class Registration:
