@@ -114,10 +114,11 @@ bool intern_names() {
   made.for_version = PyTuple_Pack(1, made.max_version);
   made.for_version_and_copy = PyTuple_Pack(2, made.max_version, made.copy);
   made.for_dtype = PyTuple_Pack(1, made.dtype);
+  made.for_device = PyTuple_Pack(1, made.device);
   made.for_dtype_and_device = PyTuple_Pack(2, made.dtype, made.device);
   return made.dlpack_version != nullptr && made.for_version != nullptr &&
          made.for_version_and_copy != nullptr && made.for_dtype != nullptr &&
-         made.for_dtype_and_device != nullptr;
+         made.for_device != nullptr && made.for_dtype_and_device != nullptr;
 }
 
 }  // namespace dlferry::python

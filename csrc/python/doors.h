@@ -100,6 +100,7 @@ struct Names {
   PyObject* for_version = nullptr;
   PyObject* for_version_and_copy = nullptr;
   PyObject* for_dtype = nullptr;
+  PyObject* for_device = nullptr;
   PyObject* for_dtype_and_device = nullptr;
 };
 [[nodiscard]] const Names& names() noexcept;

@@ -23,13 +23,17 @@ struct Asked {
   const std::int64_t* shape;
   const std::int64_t* strides;  // in elements; of no account on axes of length 1
   int ndim;
-  DType dtype;
+  std::optional<DType> dtype;  // torch's default one, which is floating, where there is none
+
+  [[nodiscard]] bool has(DType made) const noexcept {
+    return dtype ? made == *dtype : is_floating(made);
+  }
 
   [[nodiscard]] bool is_empty() const noexcept { return std::count(shape, shape + ndim, 0) > 0; }
 };
 
 bool agrees(const View& seen, const Asked& asked) noexcept {
-  if (seen.device.device_type != dlpack::kCPU || seen.dtype != asked.dtype ||
+  if (seen.device.device_type != dlpack::kCPU || !asked.has(seen.dtype) ||
       seen.ndim != asked.ndim || !std::equal(asked.shape, asked.shape + asked.ndim, seen.shape)) {
     return false;
   }
@@ -37,7 +41,7 @@ bool agrees(const View& seen, const Asked& asked) noexcept {
   for (int axis = 0; axis < asked.ndim; ++axis) {
     if (asked.shape[axis] > 1 &&
         seen.strides[axis] !=
-            asked.strides[axis] * static_cast<std::int64_t>(item_size(asked.dtype))) {
+            asked.strides[axis] * static_cast<std::int64_t>(item_size(seen.dtype))) {
       return false;
     }
   }
@@ -52,10 +56,10 @@ bool agrees_when_asked(const Torch& torch, Fresh& fresh, const Asked& asked) {
   };
   const Ref device = Ref::steal(PyObject_GetAttr(tensor, names().device));
   const Ref dtype = Ref::steal(PyObject_GetAttr(tensor, names().dtype));
-  if (!equal(device, Ref::borrow(torch.cpu)) || !dtype ||
-      dtype_from_torch(torch, dtype.get()) != asked.dtype) {
-    return false;
-  }
+  if (!equal(device, Ref::borrow(torch.cpu)) || !dtype) return false;
+  const auto known = dtype_from_torch(torch, dtype.get());
+  if (!known || !asked.has(*known)) return false;
+  fresh.dtype = *known;
   const Ref shape = Ref::steal(PyObject_GetAttr(tensor, names().shape));
   if (!equal(shape, tuple_of(asked.shape, asked.ndim))) return false;
   if (asked.is_empty()) return true;
@@ -74,6 +78,7 @@ bool find_memory(const Torch& torch, Fresh& fresh, const Asked& asked) {
   TensorView seen;
   if (!look(torch, fresh.tensor.get(), seen)) return false;
   fresh.data = seen.view.data;
+  fresh.dtype = seen.view.dtype;
   return agrees(seen.view, asked);
 }
 
@@ -100,8 +105,8 @@ PyObject* example_of(const Torch& torch, DType dtype) {
   return example = fresh.tensor.release();
 }
 
-// A tenth quicker than `empty_strided`, because there are no keywords to parse. Empty without an
-// error where it does not serve.
+// A tenth quicker than `empty_strided` with a dtype, because there are no keywords to parse. Empty
+// without an error where it does not serve.
 Ref new_empty(const Torch& torch, const Shape& shape, DType dtype) {
   constexpr int kMostDims = 4;
   PyObject* example = shape.ndim <= kMostDims ? example_of(torch, dtype) : nullptr;
@@ -131,17 +136,22 @@ bool contiguous_strides(const Shape& shape, std::int64_t* out) noexcept {
 
 }  // namespace
 
-Fresh empty_strided(const Torch& torch, const View& like, const std::int64_t* strides, DType dtype,
-                    bool on_cpu) {
+Fresh empty_strided(const Torch& torch, const View& like, const std::int64_t* strides,
+                    std::optional<DType> dtype, bool on_cpu) {
   const Ref shape = tuple_of(like.shape, like.ndim);
   const Ref steps = shape ? tuple_of(strides, like.ndim) : Ref();
   if (!steps) return {};
-  PyObject* args[] = {nullptr, shape.get(), steps.get(),
-                      torch.dtypes[static_cast<std::size_t>(dtype)], torch.cpu};
+  PyObject* args[] = {nullptr, shape.get(), steps.get(), nullptr, nullptr};
+  PyObject** next = args + 3;
+  if (dtype) *next++ = torch.dtypes[static_cast<std::size_t>(*dtype)];
+  if (on_cpu) *next++ = torch.cpu;
+  PyObject* const keywords = dtype && on_cpu ? names().for_dtype_and_device
+                             : dtype         ? names().for_dtype
+                             : on_cpu        ? names().for_device
+                                             : nullptr;
   Fresh fresh;
-  fresh.tensor = Ref::steal(
-      PyObject_Vectorcall(torch.empty_strided, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET,
-                          on_cpu ? names().for_dtype_and_device : names().for_dtype));
+  fresh.tensor = Ref::steal(PyObject_Vectorcall(torch.empty_strided, args + 1,
+                                                2 | PY_VECTORCALL_ARGUMENTS_OFFSET, keywords));
   if (!fresh.tensor) return {};
   if (find_memory(torch, fresh, {like.shape, strides, like.ndim, dtype})) return fresh;
   if (PyErr_Occurred() == nullptr) {
@@ -153,16 +163,18 @@ Fresh empty_strided(const Torch& torch, const View& like, const std::int64_t* st
   return {};
 }
 
-Fresh allocate(const Torch& torch, const Shape& shape, DType dtype, bool on_cpu) {
+Fresh allocate(const Torch& torch, const Shape& shape, std::optional<DType> dtype, bool on_cpu) {
   std::array<std::int64_t, kMaxDims> strides;
   if (!contiguous_strides(shape, strides.data())) return {};
   const std::int64_t* const lengths = shape.lengths.data();
   Fresh fresh;
-  if (shape.ndim > 0 && nobody_interferes(torch)) fresh.tensor = new_empty(torch, shape, dtype);
+  if (dtype && shape.ndim > 0 && nobody_interferes(torch)) {
+    fresh.tensor = new_empty(torch, shape, *dtype);
+  }
   if (fresh.tensor) {
     if (!find_memory(torch, fresh, {lengths, strides.data(), shape.ndim, dtype})) fresh = {};
   } else if (PyErr_Occurred() == nullptr) {
-    const View like{nullptr, lengths, nullptr, shape.ndim, dtype, false, {}};
+    const View like{nullptr, lengths, nullptr, shape.ndim, DType::kBool, false, {}};
     fresh = empty_strided(torch, like, strides.data(), dtype, on_cpu);
   }
   PyErr_Clear();

@@ -74,7 +74,7 @@ class NumberFill {
 // A try with the dtype that numbers up to `kind` have.
 Outcome write_numbers(const Torch& torch, PyObject* object, const Shape& shape,
                       const SequenceRequest& request, Number& kind, Ref& result) {
-  std::optional<DType> dtype;
+  std::optional<DType> dtype;  // torch's default for floats: not to ask for it takes less time
   if (request.dtype != Py_None) {
     dtype = dtype_from_torch(torch, request.dtype);
     if (!dtype) return Outcome::kGeneral;
@@ -83,15 +83,15 @@ Outcome write_numbers(const Torch& torch, PyObject* object, const Shape& shape,
     dtype = DType::kBool;
   } else if (kind == Number::kInt) {
     dtype = DType::kInt64;
-  } else {
+  } else if (kind == Number::kComplex) {
     const Ref real = Ref::steal(PyObject_CallNoArgs(torch.get_default_dtype));
-    if (real) dtype = dtype_from_torch(torch, real.get());
-    if (!dtype) return Outcome::kGeneral;
-    if (kind == Number::kComplex) dtype = complex_partner(*dtype);
+    const auto known = real ? dtype_from_torch(torch, real.get()) : std::nullopt;
+    if (!known) return Outcome::kGeneral;
+    dtype = complex_partner(*known);
   }
-  Fresh fresh = allocate(torch, shape, *dtype, request.on_cpu);
+  Fresh fresh = allocate(torch, shape, dtype, request.on_cpu);
   if (!fresh.tensor) return Outcome::kGeneral;
-  const auto writer = NumberWriter::make(torch, *dtype, kind);
+  const auto writer = NumberWriter::make(torch, fresh.dtype, kind);
   if (!writer) return Outcome::kGeneral;
   PyObject* stopped = NumberFill(shape, *writer, fresh.data).fill(object, 0);
   if (stopped == nullptr) {
@@ -132,7 +132,7 @@ View contiguous(const Shape& shape, std::byte* data, DType dtype, std::int64_t* 
 PyObject* fill_new(const Torch& torch, Leaves& leaves, bool on_cpu) {
   const auto dtype = leaves.dtype();
   if (!dtype || !leaves.cast_to(*dtype)) return nullptr;
-  Fresh fresh = allocate(torch, leaves.shape(), *dtype, on_cpu);
+  Fresh fresh = allocate(torch, leaves.shape(), dtype, on_cpu);
   if (!fresh.tensor || !leaves.look_again()) return nullptr;
   std::array<std::int64_t, kMaxDims> strides;
   const View out = contiguous(leaves.shape(), fresh.data, *dtype, strides.data());
