@@ -16,6 +16,17 @@ void rebase(PyObject* array, Ref base) noexcept {
   fields->base = base.release();
 }
 
+// Whether an array has the tensor's memory, if any.
+bool is_on(const Torch& torch, PyArrayObject* array, PyObject* tensor) {
+  if (PyArray_SIZE(array) == 0) return true;
+  if (torch.table != nullptr) {
+    TensorView seen;
+    return look(torch, tensor, seen) && seen.view.data == PyArray_DATA(array);
+  }
+  const Ref pointer = Ref::steal(PyObject_CallMethodNoArgs(tensor, names().data_ptr));
+  return pointer && PyLong_AsVoidPtr(pointer.get()) == PyArray_DATA(array);
+}
+
 }  // namespace
 
 PyObject* first_array_on(const Torch& torch, PyObject* tensor) {
@@ -27,9 +38,19 @@ PyObject* first_array_on(const Torch& torch, PyObject* tensor, Ref storage) {
   Ref array = Ref::steal(PyObject_CallOneArg(torch.numpy, tensor));
   if (!array) return nullptr;
   auto* made = reinterpret_cast<PyArrayObject*>(array.get());
-  if (PyArray_CHKFLAGS(made, NPY_ARRAY_OWNDATA) && PyArray_SIZE(made) > 0) {
+  // A mode of torch's may give what it likes, and its array may be somebody's.
+  const bool fresh = PyArray_CheckExact(array.get()) && Py_REFCNT(array.get()) == 1;
+  if (fresh && PyArray_CHKFLAGS(made, NPY_ARRAY_OWNDATA) && PyArray_SIZE(made) > 0) {
     // Memory that NumPy made up: torch gave it a null pointer, as for a functional tensor.
     PyErr_SetString(PyExc_BufferError, "the tensor has no memory of its own");
+    return nullptr;
+  }
+  if (!fresh || !is_on(torch, made, tensor)) {
+    if (PyErr_Occurred() == nullptr) {
+      PyErr_SetString(PyExc_BufferError,
+                      "Tensor.numpy() gives something else than an array on the tensor's memory: a "
+                      "mode of torch's is active; leave the mode first");
+    }
     return nullptr;
   }
   rebase(array.get(), std::move(storage));

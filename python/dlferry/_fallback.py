@@ -19,6 +19,11 @@ from dlferry._torch import torch
 
 Array = np.ndarray[Any, Any]
 
+NO_ARRAY = (
+    "Tensor.numpy() gives something else than an array on the tensor's memory: a mode of torch's "
+    "is active; leave the mode first"
+)
+
 
 @dataclass(slots=True)
 class Source:
@@ -190,8 +195,14 @@ def array(tensor: torch.Tensor, /) -> Array:
 
     Its base is an alias of the tensor that no one else has, so `set_` or ``.data =`` on the tensor
     leaves the array's memory alone.
+
+    Raises:
+        BufferError: A mode of torch's makes something else.
     """
-    made: Array = tensor.detach().numpy()
+    alias = tensor.detach()
+    made: Any = alias.numpy()
+    if type(made) is not np.ndarray or (made.size and made.ctypes.data != alias.data_ptr()):
+        raise BufferError(NO_ARRAY)
     return made
 
 

@@ -116,3 +116,30 @@ def test_the_refusal_names_the_mode(request_: dict[str, Any], mode: Any) -> None
     with mode(_other_dtype), pytest.raises(BufferError, match="mode is active.*leave the mode"):
         dlferry.asarray(array, **request_)
     assert torch.equal(dlferry.asarray(array, copy=True), torch.from_numpy(array))
+
+
+class OfNumpy(TorchFunctionMode):
+    """Gives something of its own in place of an array on a tensor."""
+
+    def __init__(self, given: object) -> None:
+        super().__init__()
+        self.given = given
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return self.given if func is torch.Tensor.numpy else func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("given", [None, [1.0], "text", np.float32(3)])
+def test_what_is_no_array_is_not_handed_out(given: object) -> None:
+    with OfNumpy(given), pytest.raises(BufferError, match="leave the mode"):
+        dlferry.to_numpy(torch.arange(3.0))
+
+
+def test_an_array_of_somebody_elses_keeps_its_memory() -> None:
+    owner = np.arange(1000.0)
+    given = owner[1:]
+    tensor = torch.zeros(999, dtype=torch.float64)
+    with OfNumpy(given), pytest.raises(BufferError, match="leave the mode"):
+        dlferry.to_numpy(tensor)
+    assert given.base is owner
+    assert np.array_equal(dlferry.to_numpy(tensor), np.zeros(999))
