@@ -92,7 +92,7 @@ METADATA = {
 VIEWS = {
     "__getitem__", "as_strided", "detach", "expand", "flatten", "movedim", "permute", "reshape",
     "resolve_conj", "resolve_neg", "select", "set_", "squeeze", "t", "transpose", "unsqueeze",
-    "view", "T",
+    "unbind", "view", "T",
 }  # fmt: skip
 
 
@@ -118,7 +118,14 @@ class SimTensor(torch.Tensor):
             if name not in METADATA | VIEWS:
                 raise AssertionError(f"{name} would touch the elements of a simulated tensor")
             result = func(*args, **(kwargs or {}))
-        return result.as_subclass(cls) if name in VIEWS else result
+            if name in VIEWS:
+                several = isinstance(result, tuple)
+                return (
+                    tuple(r.as_subclass(cls) for r in result)
+                    if several
+                    else result.as_subclass(cls)
+                )
+        return result
 
     def __repr__(self) -> str:  # type: ignore[override]
         return f"SimTensor({tuple(self.shape)}, {self.dtype}, {_address(self):#x})"

@@ -11,7 +11,7 @@ import torch
 from sim_torch import SimDoor, SimTensor, read
 
 import dlferry
-from dlferry import _link, _sequence, _torch_cuda
+from dlferry import _blocks, _sequence, _torch_cuda
 from dlferry._native import core
 
 pytestmark = pytest.mark.native
@@ -123,7 +123,7 @@ def test_memory_that_a_tensor_gives_up_is_kept(straight: SimDoor) -> None:
     tensors = [torch.full((24 << 20,), i, dtype=torch.uint8) for i in range(2)]
     found = core.arrays_of(tensors, None)
     assert found is not None
-    crossing = _link.stack_to_device(found, 0)
+    crossing = _blocks.stack_to_device(found, 0)
     for tensor in tensors:
         tensor.data = torch.zeros(1, dtype=torch.uint8)
     del found, tensor, tensors

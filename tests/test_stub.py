@@ -18,10 +18,10 @@ import dlferry
 pytestmark = pytest.mark.native
 
 # What pybind11 adds to every class of its own: a metaclass, and an `__init__` that refuses.
-OPAQUE = ("Arrays", "Source", "Transfer", "PinnedRange", "KnownRange")
+OPAQUE = ("Arrays", "Batch", "Source", "Transfer", "PinnedRange", "KnownRange")
 ALLOWED = [
     *(f"dlferry._core.{name}" for name in OPAQUE),
-    *(f"dlferry._core.{name}.__init__" for name in ("Arrays", "Source", "Transfer")),
+    *(f"dlferry._core.{name}.__init__" for name in ("Arrays", "Batch", "Source", "Transfer")),
 ]
 
 # What stands in torch's and NumPy's own sources plays no part here, and takes a minute to read.

@@ -45,6 +45,7 @@ void refuse_capture(cu::Stream stream) {
 
 void find_pinned(std::vector<Leaf>& leaves) noexcept {
   for (Leaf& leaf : leaves) {
+    if (!Parts::can_go_direct(leaf, leaves.size())) continue;
     const Extent extent = extent_of(*leaf.host);
     leaf.pinned = is_pinned(extent.begin, static_cast<std::size_t>(extent.end - extent.begin));
   }

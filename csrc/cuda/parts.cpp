@@ -75,9 +75,12 @@ Parts::Parts(std::vector<Leaf> leaves, bool packed, std::size_t slot_bytes)
   }
 }
 
-// A small page-locked leaf goes direct only when it is alone.
+bool Parts::can_go_direct(const Leaf& leaf, std::size_t leaves) noexcept {
+  return leaves == 1 || leaf.bytes() >= kSmallestDirect;
+}
+
 bool Parts::is_direct(const Leaf& leaf) const noexcept {
-  return leaf.goes_direct() && (leaves_.size() == 1 || leaf.bytes() >= kSmallestDirect);
+  return leaf.goes_direct() && can_go_direct(leaf, leaves_.size());
 }
 
 Part Parts::next() { return next_is_direct() ? next_direct() : next_staged(); }

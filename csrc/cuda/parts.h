@@ -59,6 +59,9 @@ class Parts {
   // `packed`: the leaves lie in one block on the device, and what lies between them is nobody's.
   Parts(std::vector<Leaf> leaves, bool packed, std::size_t slot_bytes);
 
+  // Whether it matters that a leaf is page-locked: a small one goes direct only when it is alone.
+  [[nodiscard]] static bool can_go_direct(const Leaf& leaf, std::size_t leaves) noexcept;
+
   [[nodiscard]] bool at_end() const noexcept { return leaf_ == leaves_.size(); }
   [[nodiscard]] std::size_t total_bytes() const noexcept { return total_bytes_; }
   [[nodiscard]] bool has_direct() const noexcept { return has_direct_; }

@@ -11,6 +11,9 @@ void bind_cuda(pybind11::module_& module);
 // What starts transfers, and what is asked before.
 void bind_starts(pybind11::module_& module);
 
+// The small arrays of trees, for `bind_starts`.
+void bind_batch(pybind11::module_& module);
+
 // Page-locked ranges.
 void bind_pinned(pybind11::module_& module);
 

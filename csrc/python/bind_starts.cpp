@@ -15,30 +15,50 @@
 #include "python/leaves.h"
 #include "python/mechanisms.h"
 #include "python/released.h"
-#include "python/transfer_handle.h"
+#include "python/starts.h"
 
 namespace py = pybind11;
 
 namespace dlferry::python {
+
+py::object torch_dtype(DType dtype) {
+  return py::reinterpret_borrow<py::object>(loaded_torch().dtypes[static_cast<std::size_t>(dtype)]);
+}
+
+void prepare_to_start() {
+  drop_finished();
+  if (has_ended()) {
+    throw cuda::Unavailable("no transfer can be started: the interpreter is shutting down");
+  }
+}
+
+std::unique_ptr<TransferHandle> started(cuda::Request request, int device, bool on_stream,
+                                        const py::object& keep_host,
+                                        const py::object& keep_device) {
+  Kept kept;
+  if (request.direction == cuda::Direction::kToHost) {
+    kept.until_done = py::make_tuple(keep_host, keep_device);
+  } else {
+    kept.until_read = keep_host;
+    (request.ordered ? kept.until_done : kept.until_submitted) = keep_device;
+  }
+  std::shared_ptr<cuda::Transfer> transfer;
+  {
+    const Released released(Visit::For::kStarting);
+    cuda::TransferEngine& engine = cuda::TransferEngine::on(device);
+    transfer =
+        on_stream ? engine.start_inline(std::move(request)) : engine.start(std::move(request));
+  }
+  if (!transfer) return nullptr;
+  return std::make_unique<TransferHandle>(std::move(transfer), std::move(kept));
+}
+
 namespace {
 
 cuda::Direction direction_of(const std::string& name) {
   if (name == "h2d") return cuda::Direction::kToDevice;
   if (name == "d2h") return cuda::Direction::kToHost;
   throw py::value_error("direction must be 'h2d' or 'd2h'");
-}
-
-const Torch& loaded_torch() {
-  const Torch* found = torch();
-  if (found == nullptr) throw py::error_already_set();
-  return *found;
-}
-
-DType wire_of(const Torch& torch, const py::object& dtype) {
-  const auto wire = dtype_from_torch(torch, dtype.ptr());
-  if (!wire)
-    throw py::type_error("not a dtype that the core knows: " + std::string(py::repr(dtype)));
-  return *wire;
 }
 
 using Order = std::optional<std::vector<int>>;
@@ -93,38 +113,8 @@ KeptView host_view(const Torch& torch, const py::object& host, const Order& orde
 cuda::Leaf leaf_of(const Torch& torch, const py::handle& given, py::list& keep) {
   const auto [host, device, dtype, order] =
       py::cast<std::tuple<py::object, std::uint64_t, py::object, Order>>(given);
-  const DType wire = wire_of(torch, dtype);
+  const DType wire = dtype_or_raise(dtype);
   return {.host = host_view(torch, host, order, keep), .wire = wire, .device = device};
-}
-
-// Starts what `request` says, for as long as which the owners are kept; null where a transfer on
-// the caller's stream itself is not to be had.
-std::unique_ptr<TransferHandle> started(cuda::Request request, int device, bool on_stream,
-                                        const py::object& keep_host,
-                                        const py::object& keep_device) {
-  Kept kept;
-  if (request.direction == cuda::Direction::kToHost) {
-    kept.until_done = py::make_tuple(keep_host, keep_device);
-  } else {
-    kept.until_read = keep_host;
-    (request.ordered ? kept.until_done : kept.until_submitted) = keep_device;
-  }
-  std::shared_ptr<cuda::Transfer> transfer;
-  {
-    const Released released(Visit::For::kStarting);
-    cuda::TransferEngine& engine = cuda::TransferEngine::on(device);
-    transfer =
-        on_stream ? engine.start_inline(std::move(request)) : engine.start(std::move(request));
-  }
-  if (!transfer) return nullptr;
-  return std::make_unique<TransferHandle>(std::move(transfer), std::move(kept));
-}
-
-void prepare_to_start() {
-  drop_finished();
-  if (has_ended()) {
-    throw cuda::Unavailable("no transfer can be started: the interpreter is shutting down");
-  }
 }
 
 bool goes_inline(const py::iterable& leaves, bool packed) {
@@ -185,10 +175,6 @@ std::unique_ptr<Arrays> arrays_of(const py::object& sequence, const py::object& 
   return torch_has_dtypes(torch, *arrays) ? std::move(arrays) : nullptr;
 }
 
-py::object torch_dtype(DType dtype) {
-  return py::reinterpret_borrow<py::object>(loaded_torch().dtypes[static_cast<std::size_t>(dtype)]);
-}
-
 py::list dtypes_of(const Arrays& arrays) {
   py::list dtypes;
   for (std::size_t i = 0; i < kDTypeCount; ++i) {
@@ -211,7 +197,7 @@ std::unique_ptr<TransferHandle> start_stack(const py::object& arrays, std::uint6
                                             const py::object& keep_device) {
   const Visit visit(Visit::For::kStarting);
   prepare_to_start();
-  const DType wire = wire_of(loaded_torch(), dtype);
+  const DType wire = dtype_or_raise(dtype);
   Leaves& leaves = py::cast<Arrays&>(arrays).leaves;
   const auto storages = py::reinterpret_steal<py::object>(leaves.storages().release());
   if (!storages || !leaves.look_again()) throw py::error_already_set();
@@ -263,6 +249,7 @@ void bind_starts(py::module_& module) {
              "The stream that new destinations are allocated for.");
   module.def("check_stream", &check_stream, py::arg("device"), py::arg("stream"), py::pos_only(),
              "Raise CudaError where start_transfer would: a capture, or a context that is lost.");
+  bind_batch(module);
   module.attr("INLINE_BYTES") = cuda::TransferEngine::kInlineBytes;
   module.attr("LITTLE_BYTES") = cuda::TransferEngine::kLittleBytes;
 }

@@ -14,7 +14,6 @@
 namespace py = pybind11;
 
 namespace dlferry::python {
-namespace {
 
 const Torch& loaded_torch() {
   const Torch* found = torch();
@@ -22,16 +21,18 @@ const Torch& loaded_torch() {
   return *found;
 }
 
-py::object owned_or_raise(PyObject* object) {
-  if (object == nullptr) throw py::error_already_set();
-  return py::reinterpret_steal<py::object>(object);
-}
-
-DType dtype_or_raise(const py::handle& dtype) {
+DType dtype_or_raise(py::handle dtype) {
   const auto found = dtype_from_torch(loaded_torch(), dtype.ptr());
   if (!found)
     throw py::type_error("not a dtype that the core knows: " + std::string(py::repr(dtype)));
   return *found;
+}
+
+namespace {
+
+py::object owned_or_raise(PyObject* object) {
+  if (object == nullptr) throw py::error_already_set();
+  return py::reinterpret_steal<py::object>(object);
 }
 
 // The Python class `Source`: used up by the one tensor that is made of it.

@@ -4,9 +4,16 @@
 
 #include <pybind11/pybind11.h>
 
+#include "python/doors.h"
 #include "python/source.h"
 
 namespace dlferry::python {
+
+// torch's objects; throws where torch cannot be imported.
+[[nodiscard]] const Torch& loaded_torch();
+
+// The DType of a `torch.dtype`; throws TypeError for other objects.
+[[nodiscard]] DType dtype_or_raise(pybind11::handle dtype);
 
 // A source as the general routes see it, with the object that it was found in.
 [[nodiscard]] pybind11::object wrap(Source source, PyObject* origin);

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from dlferry import _decide, _gather, _link, _torch, _torch_cuda
+from dlferry import _blocks, _decide, _driver, _gather, _link, _torch, _torch_cuda
 from dlferry._crossing import Crossing
 from dlferry._errors import CudaError, DriverUnavailable, UnsupportedInput
 from dlferry._ingest import Found, Request, described, ingested
@@ -28,12 +28,14 @@ _NUMERIC = frozenset("biufc")
 
 def is_array(obj: object) -> bool:
     """Whether a transfer moves it: a tensor, numeric ndarray, DLPack or CUDA array."""
+    kind = type(obj)
+    if kind is np.ndarray and obj.dtype.kind in _NUMERIC:  # type: ignore[attr-defined]
+        return True
     if _torch.is_tensor(obj):
         return True
     if isinstance(obj, np.ndarray):
         dtype = obj.dtype
         return dtype.kind in _NUMERIC or dtype.type.__module__.split(".")[0] == "ml_dtypes"
-    kind = type(obj)
     return hasattr(kind, "__dlpack__") or hasattr(kind, "__cuda_array_interface__")
 
 
@@ -126,14 +128,20 @@ class Arrivals:
         return self._values
 
 
-def started(leaves: Sequence[Any], target: torch.device, casts: Casts, *, pack: bool) -> Arrivals:
+def started(leaves: list[Any], target: torch.device, casts: Casts, *, pack: bool) -> Arrivals:
     """Start to move arrays to where they are to be."""
     arrivals = Arrivals(len(leaves))
+    batch = None
+    if pack and target.type == "cuda" and _driver.serves():
+        batch = core.batch_of(leaves, SMALL_BYTES)
+    taken = frozenset(batch.numbers) if batch else ()
     crossings: dict[int, list[tuple[int, Any, torch.dtype]]] = {}
     queued: dict[int, torch.Tensor] = {}
     resident: dict[int, torch.Tensor] = {}
     reads_late = False
     for index, leaf in enumerate(leaves):
+        if index in taken:
+            continue
         found = leaf if _torch.is_tensor(leaf) else _memory_of(leaf)
         array = found.source if isinstance(found, Found) else found
         dtype = casts(array.dtype)
@@ -158,6 +166,9 @@ def started(leaves: Sequence[Any], target: torch.device, casts: Casts, *, pack: 
         assert target.index is not None
         values = list(queued.values())
         arrivals.expect(Queued(values, target.index, reads_late=reads_late), list(queued))
+    if batch is not None:
+        assert target.index is not None
+        arrivals.expect(_blocks.batch_to_device(batch, casts, target.index), batch.numbers)
     # Small arrays come last in the order of places, and start first: they are soon through.
     for place in sorted(crossings, reverse=True):
         indices, arrays, dtypes = zip(*crossings[place], strict=True)

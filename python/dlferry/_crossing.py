@@ -80,7 +80,7 @@ class Crossing:
         self,
         handle: core.Transfer,
         landed: Sequence[torch.Tensor],
-        dtypes: Sequence[torch.dtype],
+        dtypes: Sequence[torch.dtype] | None,
         device: int,
         memory: NewMemory | None = None,
     ) -> None:
@@ -89,7 +89,7 @@ class Crossing:
         self._dtypes = dtypes
         self._device = device
         self._memory = memory
-        self._results: list[torch.Tensor] | None = None
+        self._results: Sequence[torch.Tensor] | None = None
         self._cast_on = 0
         self._casting = threading.Lock()
 
@@ -123,7 +123,7 @@ class Crossing:
             for tensor in self._memory.blocks:
                 _torch_cuda.record(tensor, self._device, stream)
 
-    def tensors(self) -> list[torch.Tensor]:
+    def tensors(self) -> Sequence[torch.Tensor]:
         """The results: for the current stream on a device, ready to read on the host.
 
         The same ones each time. What the device has to cast, it casts once, on the stream that is
@@ -136,10 +136,7 @@ class Crossing:
         stream = _torch_cuda.current_stream(self._device)
         with self._casting:
             if self._results is None:
-                self._results = [
-                    tensor if tensor.dtype == dtype else _torch_cuda.converted(tensor, dtype)
-                    for tensor, dtype in zip(self._landed, self._dtypes, strict=True)
-                ]
+                self._results = self._cast()
                 self._cast_on = stream
         if stream != self._cast_on:
             cast = [r for r, t in zip(self._results, self._landed, strict=True) if r is not t]
@@ -149,10 +146,18 @@ class Crossing:
                 _torch_cuda.record(tensor, self._device, stream)
         return self._results
 
+    def _cast(self) -> Sequence[torch.Tensor]:
+        if self._dtypes is None:
+            return self._landed
+        return [
+            tensor if tensor.dtype == dtype else _torch_cuda.converted(tensor, dtype)
+            for tensor, dtype in zip(self._landed, self._dtypes, strict=True)
+        ]
+
 
 def to_new_memory(
     inline: bool,
-    dtypes: Sequence[torch.dtype],
+    dtypes: Sequence[torch.dtype] | None,
     device: int,
     new: Callable[[int], NewMemory],
     start: Callable[[NewMemory, int, bool], Any],
@@ -161,7 +166,7 @@ def to_new_memory(
 
     Args:
         inline: Whether to try the current stream itself.
-        dtypes: Of the results.
+        dtypes: Of the results; None where nothing is to be cast.
         device: Its index.
         new: Makes the memory, for the stream that it is given.
         start: Given the memory, the current stream, and whether to copy on that one itself. Makes

@@ -67,7 +67,7 @@ def _as_asked(
     strides: Sequence[int] | None,
     device: torch.device | str,
 ) -> torch.Tensor:
-    if _modes() and not (
+    if modes() and not (
         made.dtype == dtype
         and made.shape == tuple(shape)
         and made.device.type == torch.device(device).type
@@ -77,7 +77,7 @@ def _as_asked(
     return made
 
 
-def _modes() -> int:
+def modes() -> int:
     """How many modes are active, which may make what they like."""
     count: int = torch._C._len_torch_function_stack() + torch._C._len_torch_dispatch_stack()
     return count

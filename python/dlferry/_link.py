@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 from dlferry import _driver, _fresh, _layout, _page_locked, _torch, _torch_cuda
-from dlferry._crossing import Crossing, NewMemory, allocated, new_memory, to_new_memory
+from dlferry._crossing import Crossing, NewMemory, new_memory, to_new_memory
 from dlferry._native import core
 from dlferry._torch import torch
 
@@ -72,28 +72,6 @@ def to_device(
         _goes_inline(hosts, wires, packed), dtypes, device,
         lambda stream: new_memory(hosts, wires, device, stream, packed), start,
     )  # fmt: skip
-
-
-def stack_to_device(arrays: core.Arrays, device: int) -> Crossing:
-    """Start to copy the arrays of a list into one new tensor of their shape together."""
-    _driver.require()
-    source, *others = arrays.dtypes
-    wire = arrays.dtype if others else wire_dtype(source, arrays.dtype)
-
-    def new(stream: int) -> NewMemory:
-        core.drop_finished()
-        out = [allocated(arrays.shape, wire, device, stream)]
-        return NewMemory(out, out, stream)
-
-    def start(new: NewMemory, current: int, on_stream: bool) -> Any:
-        out = new.tensors[0]
-        return core.start_stack(
-            arrays, out.data_ptr(), wire, device=device, stream=current, on_stream=on_stream,
-            keep_device=out.untyped_storage(),
-        )  # fmt: skip
-
-    inline = math.prod(arrays.shape) * wire.itemsize <= core.INLINE_BYTES
-    return to_new_memory(inline, [arrays.dtype], device, new, start)
 
 
 def into_device(destinations: Sequence[torch.Tensor], hosts: Sequence[Host]) -> Crossing:

@@ -1,6 +1,6 @@
 """One array to another device, for whoever needs it there at once.
 
-`_link` is imported by the first call: who stays on the host does without.
+`_link` and `_blocks` are imported by the first call: who stays on the host does without.
 """
 
 from __future__ import annotations
@@ -56,10 +56,10 @@ def stacked(
     found = core.arrays_of(arrays, dtype)
     if found is None:
         return None
-    from dlferry import _link
+    from dlferry import _blocks
 
     assert device.index is not None
-    crossing = _link.stack_to_device(found, device.index)
+    crossing = _blocks.stack_to_device(found, device.index)
     crossing.wait_until_read()
     return crossing.tensors()[0]
 

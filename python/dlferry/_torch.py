@@ -6,6 +6,7 @@ torch is imported on the first call, never by ``import dlferry``.
 from __future__ import annotations
 
 import importlib
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from dlferry._errors import DriverUnavailable
@@ -15,14 +16,21 @@ if TYPE_CHECKING:
 else:
 
     class _LazyModule:
-        """torch, imported when it is first used."""
+        """torch, imported when it is first used.
+
+        Its classes and modules are kept, so that asking for them again costs nothing. Functions
+        are not: others may replace them.
+        """
 
         _module: Any = None  # to ask for it each time would cost a microsecond
 
         def __getattr__(self, name: str) -> object:
             if self._module is None:
                 self._module = importlib.import_module("torch")
-            return getattr(self._module, name)
+            value = getattr(self._module, name)
+            if isinstance(value, (type, ModuleType)):
+                setattr(self, name, value)
+            return value
 
     torch = _LazyModule()
 

@@ -19,6 +19,8 @@ Rebuild = Callable[[list[Any]], Any]
 class Place:
     """Where a leaf was: its number among the leaves."""
 
+    __slots__ = ("leaf",)
+
     def __init__(self, leaf: int) -> None:
         self.leaf = leaf
 
@@ -80,7 +82,12 @@ def _put(shape: Any, leaves: Sequence[Any]) -> Any:
     if isinstance(shape, Place):
         return leaves[shape.leaf]
     if isinstance(shape, Branch):
-        return shape.rebuild([_put(child, leaves) for child in shape.children])
+        return shape.rebuild(
+            [
+                leaves[child.leaf] if type(child) is Place else _put(child, leaves)
+                for child in shape.children
+            ]
+        )
     return shape
 
 
