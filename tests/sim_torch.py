@@ -87,7 +87,7 @@ METADATA = {
     "dim", "element_size", "is_complex", "is_conj", "is_contiguous", "is_floating_point", "is_neg",
     "numel", "shape", "size", "storage_offset", "stride", "untyped_storage", "dtype", "ndim",
     "layout", "requires_grad", "is_quantized", "is_sparse", "grad_fn", "itemsize", "nbytes",
-    "__len__", "_is_view", "_version", "data_ptr", "is_pinned", "is_nested",
+    "__len__", "_is_view", "_is_zerotensor", "_version", "data_ptr", "is_pinned", "is_nested",
 }  # fmt: skip
 VIEWS = {
     "__getitem__", "as_strided", "detach", "expand", "flatten", "movedim", "permute", "reshape",

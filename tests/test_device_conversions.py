@@ -12,6 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 import dlferry
 from dlferry import _torch, _torch_cuda
+from dlferry._native import core
 
 pytestmark = pytest.mark.native
 
@@ -172,3 +173,19 @@ def test_memory_that_is_not_as_asked_is_not_written_to(gpu: SimDoor, source: Any
     assert torch.equal(arrived(gpu, made), dlferry.asarray(source))
     with _AsBytes(), pytest.raises(BufferError, match="leave the mode"):
         dlferry.to_numpy(made)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_tensor_of_zeros_without_memory_is_left_to_torch(gpu: SimDoor, count: int) -> None:
+    zeros = torch._efficientzerotensor((5,))
+    assert not _torch_cuda.is_plain(zeros)
+    with pytest.raises(BufferError, match="null"):
+        core.start_transfer(
+            "h2d", [(zeros, 256, zeros.dtype, None)] * count, device=0, stream=0, packed=False,
+            ordered=False, on_stream=False, keep_host=None, keep_device=None,
+        )  # fmt: skip
+    with pytest.raises(BufferError, match="has no memory"):
+        core.start_transfer(
+            "h2d", [(torch.ones(5), 0, zeros.dtype, None)], device=0, stream=0, packed=False,
+            ordered=False, on_stream=False, keep_host=None, keep_device=None,
+        )  # fmt: skip

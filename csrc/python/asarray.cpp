@@ -173,7 +173,7 @@ bool is_plain(const Torch& torch, PyObject* object) {
 
 bool bit_is_set(PyObject* tensor, const Method& method) {
   const Ref bit = Ref::steal(method(tensor));
-  PyErr_Clear();
+  (void)clear_exception();
   return bit.get() != Py_False;
 }
 
@@ -202,7 +202,8 @@ bool bit_is_set(PyObject* tensor, const Method& method) {
   if (call.is_bare() && Py_TYPE(args[0]) == torch->tensor && torch->table != nullptr) {
     PyObject* result = array_of(*torch, args[0]);
     if (result != nullptr) return result;
-    PyErr_Clear();  // the general route says what there is to say
+    if (!clear_exception()) return nullptr;
+    // The general route says what there is to say.
   }
   return call.delegate(installed().to_numpy);
 }

@@ -35,6 +35,11 @@ void prepare_to_start() {
 std::unique_ptr<TransferHandle> started(cuda::Request request, int device, bool on_stream,
                                         const py::object& keep_host,
                                         const py::object& keep_device) {
+  for (const cuda::Leaf& leaf : request.leaves) {
+    if (leaf.device == 0 && leaf.bytes() > 0) {
+      throw py::buffer_error("a tensor on the device has no memory: it is fake or functional");
+    }
+  }
   Kept kept;
   if (request.direction == cuda::Direction::kToHost) {
     kept.until_done = py::make_tuple(keep_host, keep_device);
@@ -104,6 +109,7 @@ KeptView host_view(const Torch& torch, const py::object& host, const Order& orde
   if (view->device.device_type == dlpack::kCUDA) {
     throw py::value_error("the memory is on a device, not on the host");
   }
+  if (const char* reason = unreachable_reason(*view)) throw py::buffer_error(reason);
   keep.append(source != nullptr && ingested ? ingested : host);
   return order ? permuted(*view, *order) : KeptView(*view);
 }

@@ -28,6 +28,8 @@ const Torch* resolve() {
   found->numpy = keep(dict.get(), "numpy");
   found->new_empty = keep(dict.get(), "new_empty");
   found->mode_count = keep(dict.get(), "mode_count");
+  found->dispatch_mode_count = keep(dict.get(), "dispatch_mode_count");
+  found->is_tracing = keep(dict.get(), "is_tracing");
   found->get_default_dtype = keep(dict.get(), "get_default_dtype");
   found->increment_version = keep(dict.get(), "increment_version");
   found->forward_ad = keep(dict.get(), "forward_ad");

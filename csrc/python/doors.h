@@ -25,6 +25,7 @@ struct Installed {
   PyObject* leaf = nullptr;            // (item of a sequence, dtype) -> tensor or None
   PyObject* promoted = nullptr;        // (dtypes) -> dtype
   PyObject* float_limit = nullptr;     // (dtype) -> float, the smallest magnitude that overflows
+  PyObject* hidden_empty = nullptr;    // (shape, strides, dtype) -> tensor that nobody watched
 };
 [[nodiscard]] Installed& installed() noexcept;
 
@@ -62,6 +63,8 @@ struct Torch {
   PyObject* numpy;       // Tensor's, unbound: that costs less than to look it up on each tensor
   PyObject* new_empty;   // Tensor's, unbound
   PyObject* mode_count;  // () -> int, the function modes that are active; None where unknown
+  PyObject* dispatch_mode_count;  // () -> int
+  PyObject* is_tracing;           // () -> bool, by torch.jit
   PyObject* get_default_dtype;
   PyObject* increment_version;  // (tensor): tells autograd that its elements have changed
   PyObject* forward_ad;         // the module, whose `_current_level` is -1 outside `dual_level`
@@ -85,6 +88,7 @@ struct Torch {
   X(data_ptr, "data_ptr")            \
   X(shape, "shape")                  \
   X(stride, "stride")                \
+  X(clone, "clone")                  \
   X(current_level, "_current_level") \
   X(dlpack, "__dlpack__")            \
   X(max_version, "max_version")      \

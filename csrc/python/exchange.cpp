@@ -149,7 +149,7 @@ PyObject* copy(const Torch& torch, Source& source, DType dtype) {
   Fresh fresh = empty_strided(torch, source.view, strides.data(), dtype, /*on_cpu=*/true);
   if (!fresh.tensor || !source.owner.claim()) return nullptr;
   copy_elements(fresh.data, strides.data(), dtype, source.view);
-  return fresh.tensor.release();
+  return shown(std::move(fresh)).release();
 }
 
 [[gnu::hot]] bool look(const Torch& torch, PyObject* tensor, TensorView& out) {
@@ -179,7 +179,7 @@ namespace {
 // Unless a question about the tensor is answered with False, it is not plain.
 bool is_false(PyObject* answer) noexcept {
   const Ref held = Ref::steal(answer);
-  if (answer == nullptr) PyErr_Clear();
+  if (answer == nullptr) (void)clear_exception();
   return answer == Py_False;
 }
 

@@ -1,6 +1,7 @@
 #include "python/fresh.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "python/exchange.h"
 
@@ -82,6 +83,12 @@ bool find_memory(const Torch& torch, Fresh& fresh, const Asked& asked) {
   return agrees(seen.view, asked);
 }
 
+void set_not_ordinary() {
+  PyErr_SetString(PyExc_BufferError,
+                  "torch does not make ordinary tensors at present (a fake tensor, functional or "
+                  "other mode is active), so nothing can be copied into one; leave the mode first");
+}
+
 // --- contiguous tensors ---
 
 // No function mode is active, so that new tensors are not put elsewhere than on the CPU.
@@ -101,8 +108,8 @@ PyObject* example_of(const Torch& torch, DType dtype) {
   const std::int64_t length = 1, stride = 1;
   const View like{nullptr, &length, nullptr, 1, dtype, false, {}};
   Fresh fresh = empty_strided(torch, like, &stride, dtype, /*on_cpu=*/true);
-  PyErr_Clear();
-  return example = fresh.tensor.release();
+  (void)clear_exception();
+  return fresh.hidden ? nullptr : example = fresh.tensor.release();
 }
 
 // A tenth quicker than `empty_strided` with a dtype, because there are no keywords to parse. Empty
@@ -136,30 +143,53 @@ bool contiguous_strides(const Shape& shape, std::int64_t* out) noexcept {
 
 }  // namespace
 
+bool is_watched(const Torch& torch) {
+  const Ref tracing = Ref::steal(PyObject_CallNoArgs(torch.is_tracing));
+  if (tracing.get() != Py_False) return true;
+  const Ref count = Ref::steal(PyObject_CallNoArgs(torch.dispatch_mode_count));
+  return !count || PyLong_AsLong(count.get()) != 0;
+}
+
+Ref shown(Fresh fresh) {
+  if (!fresh.hidden) return std::move(fresh.tensor);
+  Ref copy = Ref::steal(PyObject_CallMethodNoArgs(fresh.tensor.get(), names().clone));
+  if (!copy && clear_exception()) set_not_ordinary();
+  return copy;
+}
+
 Fresh empty_strided(const Torch& torch, const View& like, const std::int64_t* strides,
                     std::optional<DType> dtype, bool on_cpu) {
   const Ref shape = tuple_of(like.shape, like.ndim);
   const Ref steps = shape ? tuple_of(strides, like.ndim) : Ref();
   if (!steps) return {};
-  PyObject* args[] = {nullptr, shape.get(), steps.get(), nullptr, nullptr};
-  PyObject** next = args + 3;
-  if (dtype) *next++ = torch.dtypes[static_cast<std::size_t>(*dtype)];
-  if (on_cpu) *next++ = torch.cpu;
-  PyObject* const keywords = dtype && on_cpu ? names().for_dtype_and_device
-                             : dtype         ? names().for_dtype
-                             : on_cpu        ? names().for_device
-                                             : nullptr;
+  const Asked asked{like.shape, strides, like.ndim, dtype};
+  PyObject* const name = dtype ? torch.dtypes[static_cast<std::size_t>(*dtype)] : Py_None;
   Fresh fresh;
-  fresh.tensor = Ref::steal(PyObject_Vectorcall(torch.empty_strided, args + 1,
-                                                2 | PY_VECTORCALL_ARGUMENTS_OFFSET, keywords));
-  if (!fresh.tensor) return {};
-  if (find_memory(torch, fresh, {like.shape, strides, like.ndim, dtype})) return fresh;
-  if (PyErr_Occurred() == nullptr) {
-    PyErr_SetString(PyExc_BufferError,
-                    "torch does not make ordinary tensors at present (a fake tensor, functional or "
-                    "other mode is active), so nothing can be copied into one; leave the mode "
-                    "first");
+  if (!is_watched(torch)) {
+    PyObject* args[] = {nullptr, shape.get(), steps.get(), nullptr, nullptr};
+    PyObject** next = args + 3;
+    if (dtype) *next++ = name;
+    if (on_cpu) *next++ = torch.cpu;
+    PyObject* const keywords = dtype && on_cpu ? names().for_dtype_and_device
+                               : dtype         ? names().for_dtype
+                               : on_cpu        ? names().for_device
+                                               : nullptr;
+    fresh.tensor = Ref::steal(PyObject_Vectorcall(torch.empty_strided, args + 1,
+                                                  2 | PY_VECTORCALL_ARGUMENTS_OFFSET, keywords));
+    if (!fresh.tensor) return {};
+    if (find_memory(torch, fresh, asked)) return fresh;
   }
+  if (!clear_exception()) return {};
+  // A mode of functions may be what chooses the device.
+  if (on_cpu || nobody_interferes(torch)) {
+    PyObject* args[] = {nullptr, shape.get(), steps.get(), name};
+    fresh.tensor = Ref::steal(PyObject_Vectorcall(installed().hidden_empty, args + 1,
+                                                  3 | PY_VECTORCALL_ARGUMENTS_OFFSET, nullptr));
+    if (!fresh.tensor) return {};
+    fresh.hidden = true;
+    if (find_memory(torch, fresh, asked)) return fresh;
+  }
+  if (clear_exception()) set_not_ordinary();
   return {};
 }
 
@@ -168,7 +198,7 @@ Fresh allocate(const Torch& torch, const Shape& shape, std::optional<DType> dtyp
   if (!contiguous_strides(shape, strides.data())) return {};
   const std::int64_t* const lengths = shape.lengths.data();
   Fresh fresh;
-  if (dtype && shape.ndim > 0 && nobody_interferes(torch)) {
+  if (dtype && shape.ndim > 0 && nobody_interferes(torch) && !is_watched(torch)) {
     fresh.tensor = new_empty(torch, shape, *dtype);
   }
   if (fresh.tensor) {
@@ -177,7 +207,7 @@ Fresh allocate(const Torch& torch, const Shape& shape, std::optional<DType> dtyp
     const View like{nullptr, lengths, nullptr, shape.ndim, DType::kBool, false, {}};
     fresh = empty_strided(torch, like, strides.data(), dtype, on_cpu);
   }
-  PyErr_Clear();
+  (void)clear_exception();
   return fresh;
 }
 

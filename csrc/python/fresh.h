@@ -16,12 +16,20 @@ struct Shape {
   std::array<std::int64_t, kMaxDims> lengths;
 };
 
+// Whether a tracer or a mode sees each operation of torch's: it does not see what the core writes.
+[[nodiscard]] bool is_watched(const Torch& torch);
+
 // Ordinary, uninitialised memory on the CPU, and just what was asked for.
 struct Fresh {
   Ref tensor;
   std::byte* data = nullptr;
   DType dtype = DType::kBool;
+  bool hidden = false;  // from those who watch, until it is `shown`
 };
+
+// The tensor, once it is filled. Those who watch see a copy of a constant, as of memory that they
+// find shared. Empty with a Python error set where they allow none.
+[[nodiscard]] Ref shown(Fresh fresh);
 
 // A tensor of the shape of `like`, with strides in elements; of torch's default dtype where none is
 // given, and on its default device unless `on_cpu`. Empty with a Python error set, BufferError

@@ -104,11 +104,11 @@ void install(const py::object& torch_names, const py::object& asarray,
              const py::object& from_dlpack, const py::object& to_numpy, const py::object& stack,
              const py::object& is_mapped_file, const py::object& is_immutable,
              const py::object& exported, const py::object& leaf, const py::object& promoted,
-             const py::object& float_limit) {
-  installed() = {immortal(torch_names),  immortal(asarray),    immortal(from_dlpack),
-                 immortal(to_numpy),     immortal(stack),      immortal(is_mapped_file),
-                 immortal(is_immutable), immortal(exported),   immortal(leaf),
-                 immortal(promoted),     immortal(float_limit)};
+             const py::object& float_limit, const py::object& hidden_empty) {
+  installed() = {immortal(torch_names),  immortal(asarray),     immortal(from_dlpack),
+                 immortal(to_numpy),     immortal(stack),       immortal(is_mapped_file),
+                 immortal(is_immutable), immortal(exported),    immortal(leaf),
+                 immortal(promoted),     immortal(float_limit), immortal(hidden_empty)};
   for (const py::object& function : {asarray, from_dlpack, to_numpy, stack}) {
     const auto name = function.attr("__name__").cast<std::string>();
     const auto text = py::module_::import("inspect").attr("getdoc")(function).cast<std::string>();
@@ -148,7 +148,7 @@ void bind_mechanisms(py::module_& module) {
   module.def("install", &install, py::kw_only(), py::arg("torch_names"), py::arg("asarray"),
              py::arg("from_dlpack"), py::arg("to_numpy"), py::arg("stack"),
              py::arg("is_mapped_file"), py::arg("is_immutable"), py::arg("exported"),
-             py::arg("leaf"), py::arg("promoted"), py::arg("float_limit"),
+             py::arg("leaf"), py::arg("promoted"), py::arg("float_limit"), py::arg("hidden_empty"),
              "Give the core the Python callables that it needs.");
   module.def("ingest", &ingest_object, py::arg("obj"), py::arg("never_copy"), py::pos_only(),
              "The memory of an ndarray, capsule or DLPack object; None for anything else.");

@@ -285,7 +285,7 @@ std::optional<NumberWriter> NumberWriter::make(const Torch& torch, DType dtype, 
   std::optional<double> limit = 0.0;
   if (has_limit(dtype)) limit = limit_of(torch, dtype);
   if (!limit) {
-    PyErr_Clear();
+    (void)clear_exception();
     return std::nullopt;
   }
   return NumberWriter(dtype, widest, *limit, run);

@@ -33,6 +33,15 @@ class Ref {
   PyObject* object_ = nullptr;
 };
 
+// Clears an error that says that something did not work. False for one that is to end what runs,
+// such as KeyboardInterrupt, which stays set.
+inline bool clear_exception() noexcept {
+  if (PyErr_Occurred() == nullptr) return true;
+  if (PyErr_ExceptionMatches(PyExc_Exception) == 0) return false;
+  PyErr_Clear();
+  return true;
+}
+
 // Drops what may be the last reference while an error may be set.
 [[gnu::noinline]] inline void drop_last_keeping_error(PyObject* object) noexcept {
   if (PyErr_Occurred() == nullptr) {

@@ -95,8 +95,8 @@ Outcome write_numbers(const Torch& torch, PyObject* object, const Shape& shape,
   if (!writer) return Outcome::kGeneral;
   PyObject* stopped = NumberFill(shape, *writer, fresh.data).fill(object, 0);
   if (stopped == nullptr) {
-    result = std::move(fresh.tensor);
-    return Outcome::kDone;
+    result = shown(std::move(fresh));
+    return result || !clear_exception() ? Outcome::kDone : Outcome::kGeneral;
   }
   const Number met = number_kind(stopped);
   if (met == Number::kNone) return Outcome::kLeaves;
@@ -136,7 +136,10 @@ PyObject* fill_new(const Torch& torch, Leaves& leaves, bool on_cpu) {
   if (!fresh.tensor || !leaves.look_again()) return nullptr;
   std::array<std::int64_t, kMaxDims> strides;
   const View out = contiguous(leaves.shape(), fresh.data, *dtype, strides.data());
-  return leaves.fill(out, /*fresh=*/true) ? fresh.tensor.release() : nullptr;
+  if (!leaves.fill(out, /*fresh=*/true)) return nullptr;
+  Ref result = shown(std::move(fresh));
+  if (!result) (void)clear_exception();
+  return result.release();
 }
 
 // Whether elements of one dtype become elements of the other without an explicit `dtype=`.
@@ -152,7 +155,7 @@ PyObject* fill_into(const Torch& torch, Leaves& leaves, const SequenceRequest& r
                     PyObject* out) {
   TensorView seen;
   const auto dtype = leaves.dtype();
-  if (!dtype || leaves.has_numbers() || !leaves.look_again()) return nullptr;
+  if (!dtype || leaves.has_numbers() || is_watched(torch) || !leaves.look_again()) return nullptr;
   if (!look_plain(torch, out, seen)) return nullptr;
   const View& view = seen.view;
   const bool agrees =

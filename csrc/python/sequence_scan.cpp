@@ -130,7 +130,7 @@ bool Leaves::scan_other(PyObject* object, int axis) {
 
 bool Leaves::add_tensor(PyObject* tensor, int axis) {
   TensorView seen;
-  if (!plain_tensors_) plain_tensors_ = !may_have_tangents(torch_);
+  if (!plain_tensors_) plain_tensors_ = !may_have_tangents(torch_) && !is_watched(torch_);
   if (!*plain_tensors_ || !look_plain(torch_, tensor, seen)) return false;
   if (!add_array(seen.view, axis)) return false;
   leaves_.back().tensor = tensor;

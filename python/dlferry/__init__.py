@@ -6,6 +6,7 @@ from dlferry import (
     _convert,
     _driver,
     _export,
+    _modes,
     _native,
     _numbers,
     _sequence,
@@ -74,6 +75,7 @@ if _native.NATIVE:
         leaf=_convert.leaf,
         promoted=_sequence.promoted,
         float_limit=_numbers.float_limit,
+        hidden_empty=_modes.hidden_empty,
     )
     # The builtins themselves: a Python function in front would cost more than what they do.
     asarray = _native.core.asarray

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dlferry import _fresh, _sequence, _stack, _threads, _torch
+from dlferry import _fresh, _modes, _sequence, _stack, _threads, _torch
 from dlferry._native import NATIVE, core
 from dlferry._torch import torch
 
@@ -56,7 +56,7 @@ def of_arrays(batch: Sequence[Any]) -> torch.Tensor | None:
 def _by_numpy(batch: Sequence[Any], out: torch.Tensor | None) -> torch.Tensor | None:
     """The stack of plain ndarrays of one dtype; None for others."""
     kinds = {getattr(sample, "dtype", None) for sample in batch}
-    if {*map(type, batch)} != {np.ndarray} or len(kinds) > 1:
+    if {*map(type, batch)} != {np.ndarray} or len(kinds) > 1 or _modes.is_watched():
         return None
     first = batch[0]
     if first.dtype.name not in _sequence.NUMPY_NAMES:

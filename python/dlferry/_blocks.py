@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from dlferry import _driver, _fresh, _torch_cuda
+from dlferry import _driver, _modes, _torch_cuda
 from dlferry._crossing import Crossing, NewMemory, allocated, to_new_memory
 from dlferry._link import wire_dtype
 from dlferry._native import core
@@ -91,7 +91,7 @@ def carve_runs(block: torch.Tensor, runs: Sequence[Run]) -> list[torch.Tensor]:
     each has a version of its own, and autograd knows of no base. For offsets and a size of the
     block that are multiples of all item sizes.
     """
-    if _fresh.modes():  # which see each call, and may change what it makes
+    if _modes.count():  # which see each call, and may change what it makes
         return [
             _torch_cuda.carve(block, run.offset + i * run.distance, run.shape, run.dtype)
             for run in runs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dlferry import _convert, _link, _move, _torch, _torch_cuda
+from dlferry import _convert, _link, _modes, _move, _torch, _torch_cuda
 from dlferry._arrivals import Arrivals
 from dlferry._layout import is_dense, repeats
 from dlferry._queued import Queued
@@ -44,6 +44,7 @@ def copyto(dst: Any, src: Any) -> Transfer:
         >>> buffer
         array([1., 2., 3.])
     """
+    _modes.refuse_fakes()
     to = dst if _torch.is_tensor(dst) else _convert.asarray(dst, copy=False, readonly="error")
     source = src if _torch.is_tensor(src) else _read_from(src)
     _check(to, source)

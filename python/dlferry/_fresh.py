@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from dlferry import _modes
 from dlferry._torch import torch
 
 NOT_AS_ASKED = (
@@ -67,7 +68,7 @@ def _as_asked(
     strides: Sequence[int] | None,
     device: torch.device | str,
 ) -> torch.Tensor:
-    if modes() and not (
+    if _modes.count() and not (
         made.dtype == dtype
         and made.shape == tuple(shape)
         and made.device.type == torch.device(device).type
@@ -75,9 +76,3 @@ def _as_asked(
     ):
         raise BufferError(NOT_AS_ASKED)
     return made
-
-
-def modes() -> int:
-    """How many modes are active, which may make what they like."""
-    count: int = torch._C._len_torch_function_stack() + torch._C._len_torch_dispatch_stack()
-    return count

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from dlferry import _convert, _guard, _move, _sequence, _sources, _torch
+from dlferry import _convert, _guard, _modes, _move, _sequence, _sources, _torch
 from dlferry._errors import UnsupportedInput
 from dlferry._native import core
 from dlferry._policy import Decision, Fact, Subject, refusal
@@ -74,6 +74,7 @@ def to_numpy(
 
 def _written(x: object, out: Array) -> Array:
     """`out`, with the elements of `x` cast into it."""
+    _modes.refuse_fakes()
     if _torch.is_tensor(x):
         _own_dtype(x.dtype, out.dtype)
         _check_readable(x)
@@ -150,6 +151,7 @@ def numpy_dtype(dtype: Any) -> np.dtype[Any]:
 def from_tensor(tensor: torch.Tensor, wanted: np.dtype[Any] | None, copy: bool | None) -> Array:
     """An array on the memory of a tensor, or of a copy of it."""
     _check_readable(tensor)
+    _modes.refuse_fakes()
     own = _own_dtype(tensor.dtype, wanted)
     dtype = wanted or own
     facts = Fact.DTYPE * (own != dtype) | Fact.DEVICE * (tensor.device.type != "cpu")
@@ -162,6 +164,12 @@ def from_tensor(tensor: torch.Tensor, wanted: np.dtype[Any] | None, copy: bool |
         raise refusal(decision.reasons, subject)
     _guard.check(decision, subject, tensor.numel() * cast("np.dtype[Any]", dtype).itemsize)
     host = tensor.detach()
+    if host._is_zerotensor():  # which has no memory
+        if copy is False:
+            raise UnsupportedInput(
+                "a ZeroTensor has no memory to share; let it be copied with copy=None or True"
+            )
+        host = torch.zeros_like(host, memory_format=torch.contiguous_format)
     if host.device.type != "cpu":
         host = _move.moved(host, torch.device("cpu"), host.dtype)
     host = host.resolve_conj().resolve_neg()

@@ -6,6 +6,7 @@ torch is imported on the first call, never by ``import dlferry``.
 from __future__ import annotations
 
 import importlib
+from contextlib import AbstractContextManager
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeGuard
 
@@ -16,11 +17,7 @@ if TYPE_CHECKING:
 else:
 
     class _LazyModule:
-        """torch, imported when it is first used.
-
-        Its classes and modules are kept, so that asking for them again costs nothing. Functions
-        are not: others may replace them.
-        """
+        """torch, imported when it is first used; its classes and modules are kept."""
 
         _module: Any = None  # to ask for it each time would cost a microsecond
 
@@ -28,7 +25,7 @@ else:
             if self._module is None:
                 self._module = importlib.import_module("torch")
             value = getattr(self._module, name)
-            if isinstance(value, (type, ModuleType)):
+            if isinstance(value, (type, ModuleType)):  # functions may be replaced
                 setattr(self, name, value)
             return value
 
@@ -75,6 +72,12 @@ def from_capsule(capsule: object, dtype: torch.dtype) -> torch.Tensor:
     return tensor if tensor.dtype == dtype else tensor.view(dtype)
 
 
+def without_transforms() -> AbstractContextManager[object]:
+    """Around what is not for the transforms of torch.func that are under way."""
+    functorch = importlib.import_module("torch._functorch.pyfunctorch")
+    return functorch.temporarily_clear_interpreter_stack()  # type: ignore[no-any-return]
+
+
 def names_for_core() -> dict[str, Any]:
     """What the core needs of torch, by the names it looks up."""
     return {
@@ -91,6 +94,8 @@ def names_for_core() -> dict[str, Any]:
         "resizable": torch.UntypedStorage.resizable,
         "new_empty": torch.Tensor.new_empty,
         "mode_count": getattr(torch._C, "_len_torch_function_stack", None),
+        "dispatch_mode_count": torch._C._len_torch_dispatch_stack,
+        "is_tracing": torch._C._is_tracing,
         "get_default_dtype": torch.get_default_dtype,
         "increment_version": torch.autograd.graph.increment_version,
         "forward_ad": torch.autograd.forward_ad,

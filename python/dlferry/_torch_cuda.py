@@ -61,6 +61,7 @@ def is_plain(tensor: torch.Tensor) -> bool:
         and tensor.layout == torch.strided
         and not tensor.is_quantized
         and not tensor.is_nested
+        and not tensor._is_zerotensor()
         and _torch.is_readable(tensor)
     )
 
