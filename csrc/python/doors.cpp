@@ -27,9 +27,6 @@ const Torch* resolve() {
   found->from_capsule = keep(dict.get(), "from_capsule");
   found->numpy = keep(dict.get(), "numpy");
   found->new_empty = keep(dict.get(), "new_empty");
-  found->mode_count = keep(dict.get(), "mode_count");
-  found->dispatch_mode_count = keep(dict.get(), "dispatch_mode_count");
-  found->is_tracing = keep(dict.get(), "is_tracing");
   found->get_default_dtype = keep(dict.get(), "get_default_dtype");
   found->increment_version = keep(dict.get(), "increment_version");
   found->forward_ad = keep(dict.get(), "forward_ad");
@@ -39,6 +36,9 @@ const Torch* resolve() {
   const auto method = [&dict](PyTypeObject* type, const char* name) {
     return Method::of(type, keep(dict.get(), name));
   };
+  found->has_function_mode = Builtin::of(keep(dict.get(), "has_function_mode"));
+  found->dispatch_mode_count = Builtin::of(keep(dict.get(), "dispatch_mode_count"));
+  found->is_tracing = Builtin::of(keep(dict.get(), "is_tracing"));
   found->is_neg = method(found->tensor, "is_neg");
   found->is_conj = method(found->tensor, "is_conj");
   found->detach = method(found->tensor, "detach");
@@ -71,6 +71,15 @@ Method Method::of(PyTypeObject* type, PyObject* unbound) noexcept {
     method.function = descriptor->d_method->ml_meth;
   }
   return method;
+}
+
+Builtin Builtin::of(PyObject* callable) noexcept {
+  Builtin builtin{callable};
+  if (callable != nullptr && PyCFunction_CheckExact(callable) &&
+      PyCFunction_GET_FLAGS(callable) == METH_NOARGS) {
+    builtin.function = PyCFunction_GET_FUNCTION(callable);
+  }
+  return builtin;
 }
 
 Installed& installed() noexcept {

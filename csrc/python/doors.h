@@ -47,6 +47,19 @@ struct Method {
   }
 };
 
+// The same for a function without arguments.
+struct Builtin {
+  PyObject* callable = nullptr;
+  PyCFunction function = nullptr;  // null where it is no C function of that kind
+
+  [[nodiscard]] static Builtin of(PyObject* callable) noexcept;
+
+  [[nodiscard]] PyObject* operator()() const {
+    return function != nullptr ? function(PyCFunction_GET_SELF(callable), nullptr)
+                               : PyObject_CallNoArgs(callable);
+  }
+};
+
 // torch's objects, resolved once. Null with a Python error set when torch cannot be imported.
 struct Torch {
   PyTypeObject* tensor;
@@ -59,12 +72,12 @@ struct Torch {
   Method is_conj;
   Method detach;
   Method untyped_storage;
-  Method resizable;      // of UntypedStorage
-  PyObject* numpy;       // Tensor's, unbound: that costs less than to look it up on each tensor
-  PyObject* new_empty;   // Tensor's, unbound
-  PyObject* mode_count;  // () -> int, the function modes that are active; None where unknown
-  PyObject* dispatch_mode_count;  // () -> int
-  PyObject* is_tracing;           // () -> bool, by torch.jit
+  Method resizable;     // of UntypedStorage
+  PyObject* numpy;      // Tensor's, unbound: that costs less than to look it up on each tensor
+  PyObject* new_empty;  // Tensor's, unbound
+  Builtin has_function_mode;    // () -> bool
+  Builtin dispatch_mode_count;  // () -> int
+  Builtin is_tracing;           // () -> bool, by torch.jit
   PyObject* get_default_dtype;
   PyObject* increment_version;  // (tensor): tells autograd that its elements have changed
   PyObject* forward_ad;         // the module, whose `_current_level` is -1 outside `dual_level`

@@ -93,11 +93,7 @@ void set_not_ordinary() {
 
 // No function mode is active, so that new tensors are not put elsewhere than on the CPU.
 bool nobody_interferes(const Torch& torch) {
-  if (torch.mode_count == Py_None) return false;
-  const Ref count = Ref::steal(PyObject_CallNoArgs(torch.mode_count));
-  const bool none = count && PyLong_AsLong(count.get()) == 0;
-  PyErr_Clear();
-  return none;
+  return Ref::steal(torch.has_function_mode()).get() == Py_False;
 }
 
 // A CPU tensor of the dtype with one element, made once; null where that cannot be now.
@@ -144,10 +140,9 @@ bool contiguous_strides(const Shape& shape, std::int64_t* out) noexcept {
 }  // namespace
 
 bool is_watched(const Torch& torch) {
-  const Ref tracing = Ref::steal(PyObject_CallNoArgs(torch.is_tracing));
-  if (tracing.get() != Py_False) return true;
-  const Ref count = Ref::steal(PyObject_CallNoArgs(torch.dispatch_mode_count));
-  return !count || PyLong_AsLong(count.get()) != 0;
+  const Ref count = Ref::steal(torch.dispatch_mode_count());
+  if (!count || PyLong_AsLong(count.get()) != 0) return true;
+  return Ref::steal(torch.is_tracing()).get() != Py_False;
 }
 
 Ref shown(Fresh fresh) {

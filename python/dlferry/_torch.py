@@ -93,7 +93,7 @@ def names_for_core() -> dict[str, Any]:
         "untyped_storage": torch.Tensor.untyped_storage,
         "resizable": torch.UntypedStorage.resizable,
         "new_empty": torch.Tensor.new_empty,
-        "mode_count": getattr(torch._C, "_len_torch_function_stack", None),
+        "has_function_mode": torch._C._is_torch_function_mode_enabled,
         "dispatch_mode_count": torch._C._len_torch_dispatch_stack,
         "is_tracing": torch._C._is_tracing,
         "get_default_dtype": torch.get_default_dtype,
