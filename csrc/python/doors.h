@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "abi/dlpack.h"
+#include "python/builtin.h"
 #include "python/object.h"
 #include "tensor/dtype.h"
 
@@ -32,33 +33,6 @@ struct Installed {
 // The table in a type's `__dlpack_c_exchange_api__`; null when it is none, or of another major
 // version. Never leaves an error set.
 [[nodiscard]] const dlpack::ExchangeTable* exchange_table(PyObject* capsule) noexcept;
-
-// A method of torch's without arguments. Where it is a C function, that is called straight: what
-// Python checks on the way to it takes 5 ns, and `to_numpy` has three to call.
-struct Method {
-  PyObject* unbound = nullptr;
-  PyTypeObject* type = nullptr;  // whose instances `function` takes; null without one
-  PyCFunction function = nullptr;
-
-  [[nodiscard]] static Method of(PyTypeObject* type, PyObject* unbound) noexcept;
-
-  [[nodiscard]] PyObject* operator()(PyObject* self) const {
-    return Py_TYPE(self) == type ? function(self, nullptr) : PyObject_CallOneArg(unbound, self);
-  }
-};
-
-// The same for a function without arguments.
-struct Builtin {
-  PyObject* callable = nullptr;
-  PyCFunction function = nullptr;  // null where it is no C function of that kind
-
-  [[nodiscard]] static Builtin of(PyObject* callable) noexcept;
-
-  [[nodiscard]] PyObject* operator()() const {
-    return function != nullptr ? function(PyCFunction_GET_SELF(callable), nullptr)
-                               : PyObject_CallNoArgs(callable);
-  }
-};
 
 // torch's objects, resolved once. Null with a Python error set when torch cannot be imported.
 struct Torch {
