@@ -26,7 +26,7 @@ struct Installed {
   PyObject* leaf = nullptr;            // (item of a sequence, dtype) -> tensor or None
   PyObject* promoted = nullptr;        // (dtypes) -> dtype
   PyObject* float_limit = nullptr;     // (dtype) -> float, the smallest magnitude that overflows
-  PyObject* hidden_empty = nullptr;    // (shape, strides, dtype) -> tensor that nobody watched
+  PyObject* hidden_empty = nullptr;    // (shape, strides, dtype, device) -> tensor
 };
 [[nodiscard]] Installed& installed() noexcept;
 

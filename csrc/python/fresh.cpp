@@ -175,15 +175,12 @@ Fresh empty_strided(const Torch& torch, const View& like, const std::int64_t* st
     if (find_memory(torch, fresh, asked)) return fresh;
   }
   if (!clear_exception()) return {};
-  // A mode of functions may be what chooses the device.
-  if (on_cpu || nobody_interferes(torch)) {
-    PyObject* args[] = {nullptr, shape.get(), steps.get(), name};
-    fresh.tensor = Ref::steal(PyObject_Vectorcall(installed().hidden_empty, args + 1,
-                                                  3 | PY_VECTORCALL_ARGUMENTS_OFFSET, nullptr));
-    if (!fresh.tensor) return {};
-    fresh.hidden = true;
-    if (find_memory(torch, fresh, asked)) return fresh;
-  }
+  PyObject* args[] = {nullptr, shape.get(), steps.get(), name, on_cpu ? torch.cpu : Py_None};
+  fresh.tensor = Ref::steal(PyObject_Vectorcall(installed().hidden_empty, args + 1,
+                                                4 | PY_VECTORCALL_ARGUMENTS_OFFSET, nullptr));
+  if (!fresh.tensor) return {};
+  fresh.hidden = true;
+  if (find_memory(torch, fresh, asked)) return fresh;
   if (clear_exception()) set_not_ordinary();
   return {};
 }

@@ -84,7 +84,9 @@ def install(
     leaf: Callable[[object, torch.dtype | None], torch.Tensor | None],
     promoted: Callable[[Iterable[torch.dtype]], torch.dtype],
     float_limit: Callable[[torch.dtype], float],
-    hidden_empty: Callable[[tuple[int, ...], tuple[int, ...], torch.dtype | None], torch.Tensor],
+    hidden_empty: Callable[
+        [tuple[int, ...], tuple[int, ...], torch.dtype | None, torch.device | None], torch.Tensor
+    ],
 ) -> None: ...
 
 # The link to the GPU. `_fallback.py` has `pinned_stats` of it.

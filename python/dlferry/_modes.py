@@ -21,9 +21,12 @@ def is_watched() -> bool:
 
 
 def hidden_empty(
-    shape: tuple[int, ...], strides: tuple[int, ...], dtype: torch.dtype | None
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    dtype: torch.dtype | None,
+    device: torch.device | None,
 ) -> torch.Tensor:
-    """A new CPU tensor that no tracer, dispatch mode or transform of torch's sees being made.
+    """A new tensor that no tracer, dispatch mode or transform of torch's sees being made.
 
     They know it as a constant, then, like memory that is shared, and so may ask for its elements
     when it has some. They must not know of the memory before, because they would take it as it is.
@@ -33,7 +36,7 @@ def hidden_empty(
     set_tracing(None)
     try:
         with _torch.without_transforms(), torch._C._DisableTorchDispatch():
-            return torch.empty_strided(shape, strides, dtype=dtype, device="cpu")
+            return torch.empty_strided(shape, strides, dtype=dtype, device=device)
     finally:
         set_tracing(tracing)
 
