@@ -9,9 +9,10 @@ import pytest
 import torch
 from sim_torch import SimDoor, SimTensor, read
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import dlferry
-from dlferry import _torch, _torch_cuda
+from dlferry import _link, _torch, _torch_cuda
 from dlferry._native import core
 
 pytestmark = pytest.mark.native
@@ -189,3 +190,25 @@ def test_a_tensor_of_zeros_without_memory_is_left_to_torch(gpu: SimDoor, count: 
             "h2d", [(torch.ones(5), 0, zeros.dtype, None)], device=0, stream=0, packed=False,
             ordered=False, on_stream=False, keep_host=None, keep_device=None,
         )  # fmt: skip
+
+
+class _Watching(TorchDispatchMode):
+    """Sees all that torch does, and changes nothing."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch.jit
+def test_what_is_watched_is_left_to_torch(gpu: SimDoor) -> None:
+    host, device = torch.ones(3), torch.device("cuda", 0)
+    assert _link.takes(host, device)
+    with _Watching():
+        assert not _link.takes(host, device)
+    assert _link.takes(host, device)
+
+    def traced(x: torch.Tensor) -> torch.Tensor:
+        assert not _link.takes(host, device)
+        return x + 1
+
+    torch.jit.trace(traced, (host,), check_trace=False)

@@ -38,11 +38,14 @@ def require() -> None:
 def serves() -> bool:
     """Whether the core makes the copies: it and its driver are there, and torch's CUDA is NVIDIA's.
 
-    False also where CUDA is not to be had at all; whoever asks torch then is told why.
+    False also where CUDA is not to be had at all; whoever asks torch then is told why. And where a
+    tracer or a mode watches torch, which would miss what the core copies.
     """
-    from dlferry import _torch_cuda  # most processes never get here
+    from dlferry import _modes, _torch_cuda  # most processes never get here
 
     if not NATIVE or not _torch_cuda.is_available() or not _torch_cuda.is_nvidia():
+        return False
+    if _modes.is_watched():
         return False
     try:
         require()
