@@ -2,6 +2,7 @@
 #include <utility>
 
 #include "python/exchange.h"
+#include "python/fresh.h"
 #include "python/numpy_api.h"
 
 namespace dlferry::python {
@@ -45,7 +46,7 @@ PyObject* first_array_on(const Torch& torch, PyObject* tensor, Ref storage) {
     PyErr_SetString(PyExc_BufferError, "the tensor has no memory of its own");
     return nullptr;
   }
-  if (!fresh || !is_on(torch, made, tensor)) {
+  if (!fresh || (has_modes(torch) && !is_on(torch, made, tensor))) {
     if (PyErr_Occurred() == nullptr) {
       PyErr_SetString(PyExc_BufferError,
                       "Tensor.numpy() gives something else than an array on the tensor's memory: a "

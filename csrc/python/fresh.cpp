@@ -96,6 +96,11 @@ bool nobody_interferes(const Torch& torch) {
   return Ref::steal(torch.has_function_mode()).get() == Py_False;
 }
 
+bool has_dispatch_modes(const Torch& torch) {
+  const Ref count = Ref::steal(torch.dispatch_mode_count());
+  return !count || PyLong_AsLong(count.get()) != 0;
+}
+
 // A CPU tensor of the dtype with one element, made once; null where that cannot be now.
 PyObject* example_of(const Torch& torch, DType dtype) {
   static std::array<PyObject*, kDTypeCount> examples{};
@@ -139,10 +144,12 @@ bool contiguous_strides(const Shape& shape, std::int64_t* out) noexcept {
 
 }  // namespace
 
+bool has_modes(const Torch& torch) {
+  return !nobody_interferes(torch) || has_dispatch_modes(torch);
+}
+
 bool is_watched(const Torch& torch) {
-  const Ref count = Ref::steal(torch.dispatch_mode_count());
-  if (!count || PyLong_AsLong(count.get()) != 0) return true;
-  return Ref::steal(torch.is_tracing()).get() != Py_False;
+  return has_dispatch_modes(torch) || Ref::steal(torch.is_tracing()).get() != Py_False;
 }
 
 Ref shown(Fresh fresh) {

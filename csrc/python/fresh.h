@@ -16,6 +16,9 @@ struct Shape {
   std::array<std::int64_t, kMaxDims> lengths;
 };
 
+// Whether a mode is active, which may make of each call of torch's what it likes.
+[[nodiscard]] bool has_modes(const Torch& torch);
+
 // Whether a tracer or a mode sees each operation of torch's: it does not see what the core writes.
 [[nodiscard]] bool is_watched(const Torch& torch);
 

@@ -145,3 +145,30 @@ def test_an_array_of_somebody_elses_keeps_its_memory() -> None:
         dlferry.to_numpy(tensor)
     assert given.base is owner
     assert np.array_equal(dlferry.to_numpy(tensor), np.zeros(999))
+
+
+class OfDetach(TorchDispatchMode):
+    """Gives another tensor in place of an alias, as `Tensor.numpy` makes one."""
+
+    def __init__(self, given: torch.Tensor) -> None:
+        super().__init__()
+        self.given = given
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        return self.given if func is torch.ops.aten.detach.default else made
+
+
+def test_an_array_on_what_a_mode_gives_owns_its_memory() -> None:
+    given, tensor = torch.arange(999.0), torch.zeros(999)
+    with OfDetach(given):
+        try:
+            made = dlferry.to_numpy(tensor)
+        except BufferError:
+            return
+    assert made.tolist() in (tensor.tolist(), given.tolist())
+    want = made.copy()
+    del given, tensor
+    junk = [np.full(999, 7, np.float32) for _ in range(50)]
+    assert np.array_equal(made, want)
+    del junk
