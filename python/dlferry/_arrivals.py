@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from dlferry import _blocks, _decide, _driver, _gather, _link, _torch, _torch_cuda
+from dlferry import _decide, _driver, _gather, _link, _torch, _torch_cuda
 from dlferry._crossing import Crossing
 from dlferry._errors import CudaError, DriverUnavailable, UnsupportedInput
 from dlferry._ingest import Found, Request, described, ingested
@@ -167,6 +167,8 @@ def started(leaves: list[Any], target: torch.device, casts: Casts, *, pack: bool
         values = list(queued.values())
         arrivals.expect(Queued(values, target.index, reads_late=reads_late), list(queued))
     if batch is not None:
+        from dlferry import _blocks  # most processes never get here
+
         assert target.index is not None
         arrivals.expect(_blocks.batch_to_device(batch, casts, target.index), batch.numbers)
     # Small arrays come last in the order of places, and start first: they are soon through.
