@@ -95,6 +95,7 @@ def test_leaves_begin_at_lines_of_the_device_and_share_a_block(gpu: SimDoor) -> 
     moved = dlferry.to_device([np.arange(n + 1.0) for n in range(50)], "cuda")
     assert all(tensor.data_ptr() % 256 == 0 for tensor in moved)
     assert len({tensor.untyped_storage()._cdata for tensor in moved}) == 1
+    assert torch.equal(arrived(gpu, moved[9]), torch.arange(10, dtype=torch.float64))
     assert gpu.sim.count("h2d_copies") == 1
 
 
