@@ -131,7 +131,8 @@ define sanitized
 endef
 
 TRANSFER_TESTS := tests/test_link.py tests/test_transfers.py tests/test_transfer_sim.py \
-	tests/test_pinned.py tests/test_device_conversions.py
+	tests/test_pinned.py tests/test_device_conversions.py tests/test_batch.py \
+	tests/test_stack_to_device.py
 
 .PHONY: asan
 asan: export ASAN_OPTIONS := detect_leaks=0:abort_on_error=1
