@@ -102,6 +102,7 @@ Ref Batch::storages(const Torch& torch) const {
     TensorView seen;
     if (!look_plain(torch, item.object.get(), seen) || seen.view.data != item.view->data ||
         seen.view.dtype != item.view->dtype || !same_shape(seen.view, *item.view)) {
+      if (!clear_exception()) return {};
       PyErr_SetString(PyExc_ValueError,
                       "a tensor of the tree was changed while its transfer was started; start it "
                       "when others are done with the tree");

@@ -84,6 +84,7 @@ void bind_batch(py::module_& module) {
   module.def("start_batch", &start_batch, py::arg("batch"), py::arg("address"), py::kw_only(),
              py::arg("device"), py::arg("stream"), py::arg("on_stream"), py::arg("keep_device"),
              "Start to copy a batch to one block of new memory of a device.");
+  module.attr("ALIGNMENT") = Batch::kAlignment;  // where packed arrays begin, in bytes
 }
 
 }  // namespace dlferry::python

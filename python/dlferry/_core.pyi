@@ -92,6 +92,7 @@ def install(
 # The link to the GPU. `_fallback.py` has `pinned_stats` of it.
 
 INLINE_BYTES: int
+ALIGNMENT: int
 LITTLE_BYTES: int
 
 @final

@@ -11,9 +11,6 @@ from dlferry import _layout, _torch_cuda
 from dlferry._native import core
 from dlferry._torch import torch
 
-ALIGNMENT = 256
-"""Where packed arrays begin, in bytes."""
-
 
 class NewMemory(NamedTuple):
     """Where arrays land on a device."""
@@ -59,7 +56,7 @@ def new_memory(
         return NewMemory(tensors, tensors, stream)
     offsets, end = [], 0
     for host, wire in zip(hosts, wires, strict=True):
-        offsets.append(-(-end // ALIGNMENT) * ALIGNMENT)
+        offsets.append(-(-end // core.ALIGNMENT) * core.ALIGNMENT)
         end = offsets[-1] + math.prod(host.shape) * wire.itemsize
     block = allocated((end,), torch.uint8, device, stream)
     tensors = [

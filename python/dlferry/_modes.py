@@ -31,6 +31,7 @@ def hidden_empty(
     They know it as a constant, then, like memory that is shared, and so may ask for its elements
     when it has some. They must not know of the memory before, because they would take it as it is.
     """
+    # torch's stub lacks it.
     set_tracing: Any = torch._C._set_tracing_state  # type: ignore[attr-defined]
     tracing = torch._C._get_tracing_state()
     set_tracing(None)
