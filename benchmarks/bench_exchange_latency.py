@@ -53,9 +53,19 @@ def cases(make_array: Callable[[np.random.Generator], NDArray[Any]]) -> list[Cas
         ours: str,
         *others: tuple[str, float | None],
         inputs: Inputs = "once",
+        as_written: bool = False,
     ) -> Case:
         rivals = tuple(Contestant(statement, at_least) for statement, at_least in others)
-        return Case(title, Contestant(ours), rivals, make, shares, NAMES, inputs=inputs)
+        return Case(
+            title,
+            Contestant(ours),
+            rivals,
+            make,
+            shares,
+            NAMES,
+            inputs=inputs,
+            as_written=as_written,
+        )
 
     to_numpy = (
         "dlferry.to_numpy(x)",
@@ -70,6 +80,13 @@ def cases(make_array: Callable[[np.random.Generator], NDArray[Any]]) -> list[Cas
             ("torch.as_tensor(x)", 4.0),
             ("torch.asarray(x)", 2.2),
             ("torch.from_numpy(x)", 1.45),
+        ),
+        case(
+            "array to tensor, both names looked up",
+            make_array,
+            "dlferry.asarray(x)",
+            ("torch.from_numpy(x)", None),
+            as_written=True,
         ),
         case("tensor to itself", make_tensor, "dlferry.asarray(x)", ("torch.asarray(x)", 10.0)),
         case(

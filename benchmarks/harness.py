@@ -69,6 +69,7 @@ class Case:
             for every single "call".
         moved_bytes: Bytes read plus bytes written by one call, or, for a transfer, bytes of its
             source; 0 where bandwidth says nothing.
+        as_written: The look-up of `module.name` is part of a call.
         around: Entered before each pass through a loop and left after it, outside of the timing;
             a pass is one call then.
     """
@@ -81,6 +82,7 @@ class Case:
     names: Mapping[str, object]
     inputs: Inputs = "once"
     moved_bytes: int = 0
+    as_written: bool = False
     around: Callable[[], AbstractContextManager[object]] | None = None
 
     @property
@@ -194,7 +196,10 @@ def measure(case: Case, settings: Settings) -> CaseResult:
     verify(case, rng)
     supply = _Supply(case, rng)
     statements = (EMPTY, *(each.statement for each in case.contestants))
-    loops = [_surrounded(compile_loop(each, case.names), case) for each in statements]
+    loops = [
+        _surrounded(compile_loop(each, case.names, as_written=case.as_written), case)
+        for each in statements
+    ]
     with _no_collector():
         most_calls = settings.most_inputs if case.inputs == "call" else 10_000_000
         most_calls = 1 if case.around else most_calls

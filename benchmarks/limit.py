@@ -11,17 +11,13 @@ from __future__ import annotations
 import ctypes
 import itertools
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.fresh_memory import HUGE_PAGE, advise_huge_pages
 from benchmarks.machine import core_count
-
-HUGE_PAGE = 2 * 2**20
-_MADV_HUGEPAGE = 14
-_M_MMAP_THRESHOLD = -3
 
 
 class ParallelMemcpy:
@@ -54,36 +50,3 @@ class ParallelMemcpy:
             for part in range(1, self.threads)
         ]
         return [0, *(max(cut, 0) for cut in inner), size]
-
-
-def advise_huge_pages(address: int, size: int) -> bool:
-    """Asks for huge pages within a block of memory; says whether the kernel agreed."""
-    start = -(-address // HUGE_PAGE) * HUGE_PAGE
-    stop = (address + size) // HUGE_PAGE * HUGE_PAGE
-    if _madvise is None or stop <= start:
-        return False
-    return bool(_madvise(start, stop - start, _MADV_HUGEPAGE) == 0)
-
-
-def always_fresh_memory() -> bool:
-    """Has the allocator map every large block anew and unmap it when freed.
-
-    glibc does so for blocks beyond 32 MiB in any case. Below that it may hand out the block that
-    the call before has freed, whose pages are already there.
-
-    Returns:
-        Whether the allocator obeys; only glibc's does.
-    """
-    mallopt = getattr(_libc, "mallopt", None)
-    return mallopt is not None and mallopt(_M_MMAP_THRESHOLD, 2**20) == 1
-
-
-def _function(name: str, *arguments: Any) -> Any:
-    found = getattr(_libc, name, None)
-    if found is not None:
-        found.argtypes = arguments
-    return found
-
-
-_libc = ctypes.CDLL(None)
-_madvise = _function("madvise", ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)

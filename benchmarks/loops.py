@@ -32,7 +32,7 @@ class _ModuleAttributes(ast.NodeTransformer):
         return cast(ast.expr, self.generic_visit(node))
 
 
-def compile_loop(statement: str, names: Mapping[str, object]) -> Loop:
+def compile_loop(statement: str, names: Mapping[str, object], *, as_written: bool = False) -> Loop:
     """Compiles `for x in inputs: statement`.
 
     The statement is compiled into the loop, as `timeit` does, because a function around it would
@@ -43,12 +43,13 @@ def compile_loop(statement: str, names: Mapping[str, object]) -> Loop:
         statement: One Python statement about `x`. Its result is dropped, and freed, inside the
             loop.
         names: What the statement may name besides `x`.
+        as_written: Attributes of modules are looked up in each call, as in most programs.
 
     Raises:
         AttributeError: A module in `names` lacks an attribute that the statement asks for.
     """
     hoist = _ModuleAttributes(names)
-    body = ast.unparse(hoist.visit(ast.parse(statement)))
+    body = statement if as_written else ast.unparse(hoist.visit(ast.parse(statement)))
     scope: dict[str, Any] = {**names, **hoist.hoisted, "clock": perf_counter_ns}
     parameters = ", ".join(f"{name}={name}" for name in scope)
     source = (

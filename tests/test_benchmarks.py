@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from benchmarks import bench_collate, bench_exchange_latency, machine, table
+from benchmarks.fresh_memory import found_by_the_host
 from benchmarks.harness import Case, Contestant, Settings, Spread, WrongResultError, measure
 from benchmarks.loops import compile_loop
 from benchmarks.report import Agenda, Skipped, run
@@ -41,6 +43,11 @@ def test_loop_looks_module_attributes_up_beforehand() -> None:
     loop = compile_loop("np.add(x, np.float32(1))", {"np": np})
     names = set(loop.__code__.co_names)
     assert not names & {"np", "add", "float32"}
+
+
+def test_loop_looks_them_up_in_each_call_as_written() -> None:
+    loop = compile_loop("np.add(x, 1)", {"np": np}, as_written=True)
+    assert "add" in loop.__code__.co_names
 
 
 def test_loop_names_an_attribute_that_is_missing() -> None:
@@ -134,3 +141,16 @@ def test_collate_cases_make_the_batches_of_torch() -> None:
 )
 def test_durations_read_well(ns: float, text: str) -> None:
     assert table.duration(ns) == text
+
+
+def _resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="asks Linux what is resident")
+def test_memory_found_by_the_host_is_free_again() -> None:
+    size = 128 * 2**20
+    with found_by_the_host(size):  # starts the threads
+        before = _resident_bytes()
+    with found_by_the_host(size):
+        assert _resident_bytes() < before + size // 4
