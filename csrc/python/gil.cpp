@@ -17,7 +17,7 @@ bool remember_importer() {
   const Ref watch = Ref::steal(PyCapsule_New(&importer, kKey, &forget_importer));
   // An earlier import's watch goes here, and forgets.
   if (!watch || PyDict_SetItemString(kept, kKey, watch.get()) != 0) return false;
-  importer.thread.store(pthread_self(), std::memory_order_relaxed);
+  importer.thread.store(this_thread(), std::memory_order_relaxed);
   importer.state.store(PyThreadState_Get(), std::memory_order_release);
   return true;
 }

@@ -39,10 +39,20 @@ inline PyThreadState* gil_holder() noexcept {
 #endif
 }
 
+// What tells this thread from all others that run. On Linux the C library's name for it is the same
+// address, but takes a call.
+inline auto this_thread() noexcept {
+#if defined(__GNUC__) && __GNUC__ >= 11 && !defined(__clang__) && defined(__x86_64__)
+  return __builtin_thread_pointer();
+#else
+  return pthread_self();
+#endif
+}
+
 // The thread that imported the module, on which most tensors are made and dropped. Its state is
 // null from the moment that Python clears it.
 struct Importer {
-  std::atomic<pthread_t> thread{};
+  std::atomic<decltype(this_thread())> thread{};
   std::atomic<PyThreadState*> state{nullptr};
 };
 inline Importer importer;
@@ -53,7 +63,7 @@ inline Importer importer;
 // The state of this thread; null for one that Python has not seen, or has forgotten.
 inline PyThreadState* own_state() noexcept {
   PyThreadState* const known = importer.state.load(std::memory_order_acquire);
-  if (known != nullptr && importer.thread.load(std::memory_order_relaxed) == pthread_self()) {
+  if (known != nullptr && importer.thread.load(std::memory_order_relaxed) == this_thread()) {
     return known;
   }
   return PyGILState_GetThisThreadState();

@@ -1,5 +1,4 @@
 // share_whole: the shortest way from an ndarray to a tensor.
-#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <cstdlib>
@@ -10,43 +9,45 @@
 namespace dlferry::python {
 namespace {
 
-// What a tensor on a whole ndarray holds: the managed tensor that torch was given, the array, and
-// the shape, in one block. What is not torch's in `asarray(ndarray)` is hardly more than to write
-// it.
+// What a tensor on a whole ndarray holds: the managed tensor that torch was given, and the array.
+// What is not torch's in `asarray(ndarray)` is hardly more than to write the six fields that one
+// array does not share with the next.
 struct ArrayBlock {
   dlpack::ManagedTensorVersioned managed;
-  bool* released;  // set by `import_managed`; followed by the shape
+  bool* released;  // set by `import_managed`
 
-  // Blocks of few axes are all of one size and kept for the next, under the GIL: the allocator
-  // takes 10 ns a conversion. But the address sanitizer is to see what is used after its end.
-  static constexpr int kFewDims = 4;
+  // Blocks are kept for the next, under the GIL: the allocator takes 10 ns a conversion. But the
+  // address sanitizer is to see what is used after its end.
 #ifdef __SANITIZE_ADDRESS__
   static constexpr std::size_t kMostSpare = 0;
 #else
   static constexpr std::size_t kMostSpare = 32;
 #endif
 
-  // Null when there is none, or none of so many axes.
-  [[nodiscard]] static ArrayBlock* spare_for(int ndim) noexcept {
-    return ndim <= kFewDims && spare_count > 0 ? spare[--spare_count] : nullptr;
+  // Null when there is none.
+  [[nodiscard]] static ArrayBlock* take_spare() noexcept {
+    return spare_count > 0 ? spare[--spare_count] : nullptr;
   }
 
-  [[nodiscard]] static ArrayBlock* allocate(int ndim) noexcept {
-    const auto dims = static_cast<std::size_t>(std::max(ndim, kFewDims));
-    return static_cast<ArrayBlock*>(std::malloc(sizeof(ArrayBlock) + dims * sizeof(std::int64_t)));
+  [[nodiscard]] static ArrayBlock* make() noexcept {
+    auto* block = static_cast<ArrayBlock*>(std::malloc(sizeof(ArrayBlock)));
+    if (block == nullptr) return nullptr;
+    block->managed = {{dlpack::kMajorVersion, dlpack::kMinorWithoutStrides},
+                      nullptr,
+                      &ArrayBlock::release,
+                      0,
+                      {nullptr, {dlpack::kCPU, 0}, 0, {}, nullptr, nullptr, 0}};
+    return block;
   }
 
+  // The shape is the array's own, which torch has read when the import returns.
   void describe(PyArrayObject* array, const dlpack::DataType& type) noexcept {
-    const int ndim = PyArray_NDIM(array);
-    const npy_intp* const dims = PyArray_DIMS(array);
-    auto* shape = reinterpret_cast<std::int64_t*>(this + 1);
-    for (int axis = 0; axis < ndim; ++axis) shape[axis] = dims[axis];
-    Py_INCREF(array);
-    managed = {{dlpack::kMajorVersion, dlpack::kMinorWithoutStrides},
-               array,
-               &ArrayBlock::release,
-               0,
-               {PyArray_DATA(array), {dlpack::kCPU, 0}, ndim, type, shape, nullptr, 0}};
+    static_assert(sizeof(npy_intp) == sizeof(std::int64_t));
+    managed.manager_ctx = Py_NewRef(reinterpret_cast<PyObject*>(array));
+    managed.dl_tensor.data = PyArray_DATA(array);
+    managed.dl_tensor.ndim = PyArray_NDIM(array);
+    managed.dl_tensor.dtype = type;
+    managed.dl_tensor.shape = reinterpret_cast<std::int64_t*>(PyArray_DIMS(array));
   }
 
  private:
@@ -60,7 +61,7 @@ struct ArrayBlock {
   void let_go() noexcept {
     auto* array = static_cast<PyObject*>(managed.manager_ctx);
     if (released != nullptr) *released = true;
-    if (managed.dl_tensor.ndim <= kFewDims && spare_count < kMostSpare) {
+    if (spare_count < kMostSpare) {
       spare[spare_count++] = this;
     } else {
       std::free(this);
@@ -82,7 +83,7 @@ struct ArrayBlock {
 // Apart from `share_whole`, which has nothing to keep across a call then.
 [[gnu::noinline]] PyObject* share_in_new_block(const Torch& torch, PyArrayObject* array,
                                                const dlpack::DataType& type) {
-  ArrayBlock* block = ArrayBlock::allocate(PyArray_NDIM(array));
+  ArrayBlock* block = ArrayBlock::make();
   return block == nullptr ? PyErr_NoMemory() : share_in(block, torch, array, type);
 }
 
@@ -90,7 +91,7 @@ struct ArrayBlock {
 
 [[gnu::hot]] PyObject* share_whole(const Torch& torch, PyArrayObject* array,
                                    const dlpack::DataType& type) {
-  ArrayBlock* block = ArrayBlock::spare_for(PyArray_NDIM(array));
+  ArrayBlock* block = ArrayBlock::take_spare();
   return block == nullptr ? share_in_new_block(torch, array, type)
                           : share_in(block, torch, array, type);
 }
