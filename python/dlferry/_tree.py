@@ -16,13 +16,10 @@ from typing import Any, NamedTuple
 Rebuild = Callable[[list[Any]], Any]
 
 
-class Place:
+class Place(int):
     """Where a leaf was: its number among the leaves."""
 
-    __slots__ = ("leaf",)
-
-    def __init__(self, leaf: int) -> None:
-        self.leaf = leaf
+    __slots__ = ()
 
 
 class Branch(NamedTuple):
@@ -42,9 +39,9 @@ class Tree:
     def __init__(self, tree: Any, is_leaf: Callable[[Any], bool]) -> None:
         self.leaves: list[Any] = []
         self._is_leaf = is_leaf
-        self._places: dict[int, Place] = {}
+        self._numbers: dict[int, int] = {}
         self._above: set[int] = set()
-        self._shape = self._taken(tree)
+        (self._shape,) = self._shapes([tree])
 
     @property
     def is_bare(self) -> bool:
@@ -55,13 +52,21 @@ class Tree:
         """The tree with other leaves, in new containers where there are any in them."""
         return _put(self._shape, leaves)
 
-    def _taken(self, node: Any) -> Any:
-        if self._is_leaf(node):
-            place = self._places.get(id(node))
-            if place is None:
-                place = self._places[id(node)] = Place(len(self.leaves))
-                self.leaves.append(node)
-            return place
+    def _shapes(self, nodes: Iterable[Any]) -> list[Any]:
+        """Of a leaf its place, of a container of leaves a branch, of anything else that itself."""
+        is_leaf, leaves, numbers = self._is_leaf, self.leaves, self._numbers
+        shapes: list[Any] = []
+        for node in nodes:  # once for each leaf: no calls but these
+            if is_leaf(node):
+                number = numbers.setdefault(id(node), len(leaves))
+                if number == len(leaves):
+                    leaves.append(node)
+                shapes.append(Place(number))
+            else:
+                shapes.append(self._taken_apart(node))
+        return shapes
+
+    def _taken_apart(self, node: Any) -> Any:
         opened = _opened(node)
         if opened is None:
             return node
@@ -71,7 +76,7 @@ class Tree:
             )
         rebuild, inner = opened
         self._above.add(id(node))
-        children = [self._taken(child) for child in inner]
+        children = self._shapes(inner)
         self._above.discard(id(node))
         if any(isinstance(child, (Place, Branch)) for child in children):
             return Branch(rebuild, children)
@@ -80,11 +85,11 @@ class Tree:
 
 def _put(shape: Any, leaves: Sequence[Any]) -> Any:
     if isinstance(shape, Place):
-        return leaves[shape.leaf]
+        return leaves[shape]
     if isinstance(shape, Branch):
         return shape.rebuild(
             [
-                leaves[child.leaf] if type(child) is Place else _put(child, leaves)
+                leaves[child] if type(child) is Place else _put(child, leaves)
                 for child in shape.children
             ]
         )
