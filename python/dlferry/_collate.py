@@ -9,9 +9,9 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from dlferry import _batch, _convert, _torch
-from dlferry._batch import REFUSALS
+from dlferry import _convert, _stacked, _torch
 from dlferry._native import NATIVE, core
+from dlferry._stacked import REFUSALS
 from dlferry._torch import torch
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def _own_functions() -> dict[int, Function]:
 
 def _tensors(batch: Sequence[Any], *, collate_fn_map: Functions) -> torch.Tensor:
     if {*map(type, batch)} == {torch.Tensor}:  # subclasses have their own idea of a stack
-        stacked = _batch.of_tensors(batch)
+        stacked = _stacked.of_tensors(batch)
         if stacked is not None:
             return stacked
     made: torch.Tensor = _torch.collating().collate_tensor_fn(batch, collate_fn_map=collate_fn_map)
@@ -100,7 +100,7 @@ def _tensors(batch: Sequence[Any], *, collate_fn_map: Functions) -> torch.Tensor
 
 def _arrays(batch: Sequence[Any], *, collate_fn_map: Functions) -> Any:
     if collate_fn_map.get(torch.Tensor) is _tensors:
-        stacked = _batch.of_arrays(batch)
+        stacked = _stacked.of_arrays(batch)
         if stacked is not None:
             return stacked
     torchs = _torch.collating()

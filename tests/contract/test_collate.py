@@ -18,7 +18,7 @@ from regions import misaligned
 from torch.utils.data import DataLoader, default_collate
 
 import dlferry
-from dlferry import _batch
+from dlferry import _stacked
 from dlferry._native import core
 
 LIMIT = 120.0  # seconds after which something hangs
@@ -33,7 +33,7 @@ def process(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     if request.param == "worker":
         monkeypatch.setattr(torch.utils.data._utils.worker, "_worker_info", object())
     yield request.param
-    _batch._share_processors.cache_clear()
+    _stacked._share_processors.cache_clear()
     core.set_worker_count(threads)
 
 
