@@ -12,6 +12,7 @@ VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 PY := $(BIN)/python
 PIP := $(PY) -m pip --quiet --disable-pip-version-check
+PATH_AS_IT_IS := $(PATH)
 export PATH := $(BIN):$(PATH)
 
 # Here the core is built or nothing is: without this a failed compile would end in a pure wheel.
@@ -143,13 +144,18 @@ asan: build $(VENV)/.group-dev  ## Contract and transfer tests under the address
 
 .PHONY: tsan
 # A forked child starts threads of its own in a test; the sanitizer would end it for that alone.
-tsan: export TSAN_OPTIONS := halt_on_error=1:die_after_fork=0
+tsan: export TSAN_OPTIONS := halt_on_error=1:die_after_fork=0:suppressions=$(CURDIR)/tests/tsan.supp
 # torch's own threads, which no sanitizer has seen being synchronised. Nor do JAX and polars run so.
 tsan: export OMP_NUM_THREADS := 1
 tsan: build $(VENV)/.group-dev  ## The tests that use threads, and transfers, under the thread sanitizer
 	$(call sanitized,tsan,libtsan.so,tests --ignore tests/interop --ignore tests/gpu -k thread)
 	$(call sanitized,tsan,libtsan.so,$(TRANSFER_TESTS))
 	$(BIN)/ctest --preset tsan
+
+# These take the machine as they find it; but a core that cannot be loaded is an error there, unless
+# `DLFERRY_NATIVE=off` asks for the other.
+test-gpu bench-gpu: export PATH := $(PATH_AS_IT_IS)
+test-gpu bench-gpu: export DLFERRY_NATIVE ?= on
 
 .PHONY: test-gpu
 test-gpu:  ## What only a GPU can show, with $(PYTHON) as it is: dlferry, torch with CUDA and pytest installed

@@ -47,13 +47,13 @@ def device() -> torch.device:
 
 @pytest.fixture(autouse=True)
 def nothing_stays_behind(device: torch.device) -> Iterator[None]:
-    """Device memory is as it was before each test."""
+    """No test leaves device memory behind. (What a failed one held may go during the next.)"""
     before = torch.cuda.memory_allocated()
     yield
     settle(collect=False)
-    if torch.cuda.memory_allocated() != before:
+    if torch.cuda.memory_allocated() > before:
         settle()
-    assert torch.cuda.memory_allocated() == before
+    assert torch.cuda.memory_allocated() <= before
 
 
 @pytest.fixture

@@ -78,7 +78,7 @@ def test_a_forked_child_has_no_cuda() -> None:
         "        else:\n"
         "            raise AssertionError('no error')\n"
         "    assert dlferry.asarray(np.arange(3)).tolist() == [0, 1, 2]\n"
-        "    assert not dlferry.empty_pinned(3).is_pinned()\n"
+        "    assert dlferry.empty_pinned(3).fill_(2).tolist() == [2, 2, 2]\n"
         "    assert dlferry.collate([np.ones(3)] * 2).shape == (2, 3)\n"
         "pid = os.fork()\n"
         "if pid == 0:\n"

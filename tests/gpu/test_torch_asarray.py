@@ -93,7 +93,32 @@ def test_the_default_device(device: torch.device) -> None:
     assert dlferry.asarray([1, 2]).device.type == "cpu"
 
 
+def test_a_tensor_that_is_there_is_itself(device: torch.device) -> None:
+    t = torch.ones(3, device=device)
+    for named in ("cuda", torch.device("cuda"), str(device), device, device.index):
+        assert dlferry.asarray(t, device=named) is t
+        assert dlferry.asarray(t, device=named, copy=False) is t
+
+
 # --- DLPack and __cuda_array_interface__ ---
+
+
+def test_an_import_can_be_a_copy(device: torch.device) -> None:
+    t = torch.arange(6.0, device=device).reshape(2, 3).T
+    for source in (t, Stranger(t)):
+        for made in (dlferry.from_dlpack(source, copy=True), dlferry.asarray(source, copy=True)):
+            assert made.device == device and made.data_ptr() != t.data_ptr()
+            assert torch.equal(host(made), host(t))
+        there = dlferry.from_dlpack(source, device="cpu")
+        assert there.device.type == "cpu" and torch.equal(there, host(t))
+
+
+def test_bits_of_a_tensor_are_seen(device: torch.device) -> None:
+    numbers = torch.tensor([1 + 2j, 3 - 4j], device=device)
+    for t in (numbers.conj(), numbers.conj().imag):
+        assert torch.equal(host(dlferry.from_dlpack(t)), host(t))
+        assert np.array_equal(dlferry.to_numpy(t), host(t).resolve_conj().resolve_neg().numpy())
+        assert torch.equal(dlferry.to_host(t), host(t))
 
 
 @pytest.mark.parametrize("index", [np.s_[:], np.s_[::2], np.s_[:, 1:2], np.s_[..., None], np.s_[1]])

@@ -95,7 +95,7 @@ def test_small_arrays_are_packed(rng: np.random.Generator, device: torch.device)
     tree = {str(i): rng.random(1 + 97 * i) for i in range(80)}
     tree |= {"large": rng.random((3000, 100)), "empty": np.zeros((0, 2)), "number": np.array(2.5)}
     there = dlferry.to_device(tree, device)
-    small = [there[key] for key in tree if key != "large"]
+    small = [there[key] for key in tree if key not in {"large", "empty"}]
     assert len({tensor.untyped_storage().data_ptr() for tensor in small}) == 1
     for key, tensor in there.items():
         assert np.array_equal(host(tensor), tree[key])
@@ -273,6 +273,27 @@ def test_memory_of_results_goes_with_them(device: torch.device) -> None:
         assert torch.cuda.memory_allocated() >= before + 4 * size
         del made
         assert torch.cuda.memory_allocated() == before
+
+
+def test_a_source_that_fails_leaves_the_others_right(device: torch.device) -> None:
+    class Broken:
+        def __dlpack_device__(self) -> tuple[int, int]:
+            return (1, 0)
+
+        def __dlpack__(self, **_: Any) -> Any:
+            raise BufferError("none of yours")
+
+    small, large = np.arange(1000.0), np.arange(float(BIG))
+    for _ in range(3):
+        keep_busy()
+        with pytest.raises(dlferry.UnsupportedInput, match="declines"):
+            dlferry.to_device([small, small, large, Broken()], device)
+        with pytest.raises(ValueError, match="shape"):
+            dlferry.stack([small, small[1:]], device=device)
+        there = dlferry.to_device([small, small + 1, large], device)
+        for made, wanted in zip(there, (small, small + 1, large), strict=True):
+            assert np.array_equal(dlferry.to_numpy(made), wanted)
+    settle()
 
 
 def test_no_such_device(device: torch.device) -> None:
