@@ -234,6 +234,31 @@ EXITS = {
         for transfer in kept:
             threading.Thread(target=work, args=(transfer,), daemon=True).start()
         """,
+    "threads that transfer": """
+        # They end by themselves, and are waited for: torch does not survive to lose one in a call.
+        def work():
+            first = True
+            try:
+                while True:
+                    dlferry.asarray(np.ones(300_000), device="cuda")
+                    if first:
+                        started.wait(30)
+                    first = False
+            except dlferry.DriverUnavailable as error:
+                assert "shutting down" in str(error)
+        def join():
+            for thread in threads:
+                thread.join()
+        started = threading.Barrier(4)
+        atexit.unregister(core.close_transfers)
+        atexit.register(join)
+        import dlferry._driver as driver
+        atexit.register(core.close_transfers, driver.EXIT_SECONDS, True)  # before that
+        threads = [threading.Thread(target=work, daemon=True) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        started.wait(30)
+        """,
     "transfers of functions that run at exit": """
         def last():
             assert kept.done()

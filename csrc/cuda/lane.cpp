@@ -14,6 +14,8 @@ namespace {
 // Smaller transfers go before the next part of larger ones.
 constexpr std::size_t kSmallBytes = std::size_t{1} << 20;
 
+constexpr char kClosed[] = "transfers have ended: the interpreter is shutting down";
+
 // How often jobs are looked at that wait for work on the caller's stream.
 constexpr std::chrono::microseconds kFirstPause{20}, kLongestPause{500};
 
@@ -38,6 +40,7 @@ bool Job::is_small() const noexcept { return parts.total_bytes() <= kSmallBytes;
 Lane::Lane(int device, Direction direction, std::size_t slot_bytes, std::size_t slots)
     : device_(device),
       direction_(direction),
+      most_in_flight_(std::max(kMostInFlight, static_cast<int>(slots) - 1)),
       stream_(Stream::Priority::kHighest),
       ring_(slot_bytes, slots) {}
 
@@ -50,7 +53,7 @@ void Lane::submit(Job job) {
   auto queued = std::make_shared<Job>(std::move(job));
   {
     const std::lock_guard lock(mutex_);
-    if (closing_) throw Unavailable("transfers have ended: the interpreter is shutting down");
+    if (closing_) throw Unavailable(kClosed);
     start_threads();
     (queued->is_small() ? small_ : large_).push_back(std::move(queued));
   }
@@ -97,7 +100,7 @@ void Lane::submit_forever() noexcept {
   }
   for (Jobs* queue : {&small_, &large_}) {
     while (!queue->empty()) {
-      queue->front()->transfer->fail(std::make_exception_ptr(Cancelled()));
+      queue->front()->transfer->fail(std::make_exception_ptr(Unavailable(kClosed)));
       retire(std::shared_ptr<Job>(queue->front()));
     }
   }
@@ -139,7 +142,7 @@ bool Lane::is_ready(DriverThread& thread, const Job& job) noexcept {
 
 bool Lane::has_room(const Job& job) const noexcept {
   if (job.transfer->is_abandoned()) return true;
-  if (!job.is_small() && large_in_flight_ >= kMostInFlight) return false;
+  if (!job.is_small() && large_in_flight_ >= most_in_flight_) return false;
   if (job.parts.at_end() || job.parts.next_is_direct()) return true;
   return !ring_.has_memory() || ring_.has_free_slot() || ring_.has_lost_all();
 }

@@ -29,7 +29,8 @@ struct Job {
 // A submitting thread makes parts: it fills a slot (towards the device) and hands the copy to the
 // lane's stream. A completing thread waits for each in turn, drains its slot (towards the host) and
 // gives it back. So the link works on one part while the next is filled or the one before drained.
-// At most kMostInFlight parts of large transfers are on the link; small transfers go before them.
+// At most kMostInFlight parts of large transfers are on the link, or all slots but the one that is
+// filled, where there are more; small transfers go before them.
 class Lane {
  public:
   static constexpr int kMostInFlight = 3;
@@ -47,7 +48,7 @@ class Lane {
   // Throws Unavailable after `close`, and std::system_error when no thread can be started.
   void submit(Job job);
 
-  // Cancels what is queued, waits for what is on the link and ends the threads. False when that
+  // Fails what is queued, waits for what is on the link and ends the threads. False when that
   // takes longer than `timeout`: then the lane must never be destroyed. Can be called again.
   [[nodiscard]] bool close(std::chrono::nanoseconds timeout) noexcept;
 
@@ -78,6 +79,7 @@ class Lane {
 
   const int device_;
   const Direction direction_;
+  const int most_in_flight_;
   Stream stream_;
 
   mutable std::mutex mutex_;

@@ -12,7 +12,7 @@
 
 namespace dlferry::cuda {
 
-// The transfer was cancelled, or the process ended first. What it had written so far is undefined.
+// The transfer was cancelled. What it had written so far is undefined.
 class Cancelled : public std::exception {
  public:
   [[nodiscard]] const char* what() const noexcept override {
@@ -26,7 +26,8 @@ class Transfer {
  public:
   // Copies that were submitted in full to a stream of the caller's: done when the event is.
   // `reads_late` as below.
-  [[nodiscard]] static std::shared_ptr<Transfer> submitted(int device, std::shared_ptr<Event> event,
+  [[nodiscard]] static std::shared_ptr<Transfer> submitted(int device, cu::Stream stream,
+                                                           std::shared_ptr<Event> event,
                                                            bool reads_late);
   // Nothing to copy.
   [[nodiscard]] static std::shared_ptr<Transfer> finished(int device);
@@ -77,7 +78,8 @@ class Transfer {
   const int device_;
   mutable std::mutex mutex_;
   std::condition_variable changed_;
-  std::shared_ptr<Event> last_;  // set once all is submitted
+  std::shared_ptr<Event> last_;       // set once all is submitted
+  std::optional<cu::Stream> stream_;  // that comes after the copies by itself
   std::exception_ptr failure_;
   int parts_ = 0;  // submitted and not ended
   bool submitted_ = false;

@@ -109,7 +109,7 @@ void bind_transfers(py::module_& module) {
            "Wait until the source may be changed.")
       .def("cancel", &TransferHandle::cancel, "Submit no more; False when all was submitted.");
   module.def("close_transfers", &close_transfers, py::arg("timeout"), py::arg("for_good"),
-             py::pos_only(), "Cancel what is queued and wait for the rest, so many seconds.");
+             py::pos_only(), "Fail what is queued and wait for the rest, so many seconds.");
   module.def(
       "drop_finished",
       [] {

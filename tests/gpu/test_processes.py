@@ -164,8 +164,12 @@ def test_exit_with_copies_in_flight(work: str) -> None:
 
 
 def test_threads_that_transfer_when_the_process_ends() -> None:
+    # They end by themselves, and are waited for: torch does not survive to lose one in a call.
     run(
-        "import dlferry, numpy as np, threading\n"
+        "import atexit, threading\n"
+        "threads = []\n"
+        "atexit.register(lambda: [thread.join() for thread in threads])  # the last to run\n"
+        "import dlferry, numpy as np\n"
         "started = threading.Event()\n"
         "def work():\n"
         "    try:\n"
@@ -175,6 +179,7 @@ def test_threads_that_transfer_when_the_process_ends() -> None:
         "    except dlferry.DriverUnavailable:\n"
         "        pass\n"
         "for _ in range(3):\n"
-        "    threading.Thread(target=work, daemon=True).start()\n"
+        "    threads.append(threading.Thread(target=work, daemon=True))\n"
+        "    threads[-1].start()\n"
         "assert started.wait(60)\n"
     )
