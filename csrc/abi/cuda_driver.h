@@ -80,7 +80,6 @@ inline constexpr unsigned kEventBlockingSync = 1, kEventDisableTiming = 2;
 inline constexpr unsigned kHostAllocPortable = 1;
 inline constexpr unsigned kHostRegisterPortable = 1, kHostRegisterReadOnly = 8;
 inline const Stream kStreamLegacy = nullptr;  // the null stream
-inline const Stream kStreamPerThread = reinterpret_cast<Stream>(std::uintptr_t{2});
 
 struct Location {
   std::uint32_t type;

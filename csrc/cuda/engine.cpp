@@ -172,7 +172,7 @@ std::shared_ptr<Transfer> TransferEngine::submit_inline(const Part& part, Inline
     throw;
   }
   if (slot) inline_slots_.give_back(slot, copied);
-  return Transfer::submitted(device_, request.stream, std::move(copied), part.is_direct());
+  return Transfer::submitted(device_, std::move(copied), part.is_direct());
 }
 
 std::shared_ptr<Transfer> TransferEngine::start(Request request) {

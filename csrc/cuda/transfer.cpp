@@ -22,12 +22,10 @@ void require_own_process() {
 
 }  // namespace
 
-std::shared_ptr<Transfer> Transfer::submitted(int device, cu::Stream stream,
-                                              std::shared_ptr<Event> event, bool reads_late) {
+std::shared_ptr<Transfer> Transfer::submitted(int device, std::shared_ptr<Event> event,
+                                              bool reads_late) {
   auto transfer = std::make_shared<Transfer>(device);
   transfer->last_ = std::move(event);
-  // The stream of each thread's own has one name for all of them.
-  if (stream != cu::kStreamPerThread) transfer->stream_ = stream;
   transfer->submitted_ = true;
   transfer->reads_late_ = reads_late;
   transfer->watched_ = false;
@@ -63,9 +61,9 @@ bool Transfer::wait(cu::Stream stream, Timeout timeout) {
   const auto is_known = [this] { return failure_ || done_ || (submitted_ && !drains_); };
   if (!await(lock, timeout, is_known)) return false;
   throw_if_failed(lock);
-  if (done_ || stream_ == stream) return true;
+  if (done_) return true;
   const DriverScope scope(device_);
-  last_->make_wait(stream);
+  last_->make_wait(stream);  // the copy's own stream, too: a later one may have its handle
   return true;
 }
 

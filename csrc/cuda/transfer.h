@@ -26,8 +26,7 @@ class Transfer {
  public:
   // Copies that were submitted in full to a stream of the caller's: done when the event is.
   // `reads_late` as below.
-  [[nodiscard]] static std::shared_ptr<Transfer> submitted(int device, cu::Stream stream,
-                                                           std::shared_ptr<Event> event,
+  [[nodiscard]] static std::shared_ptr<Transfer> submitted(int device, std::shared_ptr<Event> event,
                                                            bool reads_late);
   // Nothing to copy.
   [[nodiscard]] static std::shared_ptr<Transfer> finished(int device);
@@ -78,8 +77,7 @@ class Transfer {
   const int device_;
   mutable std::mutex mutex_;
   std::condition_variable changed_;
-  std::shared_ptr<Event> last_;       // set once all is submitted
-  std::optional<cu::Stream> stream_;  // that comes after the copies by itself
+  std::shared_ptr<Event> last_;  // set once all is submitted
   std::exception_ptr failure_;
   int parts_ = 0;  // submitted and not ended
   bool submitted_ = false;

@@ -189,29 +189,6 @@ void errors_reach_the_right_transfer() {
   close_engine();
 }
 
-void the_stream_of_a_copy_need_not_wait_for_it() {
-  TransferEngine& engine = TransferEngine::on(0);
-  const UserStream stream, other;
-  const DeviceBlock block(4096);
-  std::vector<std::byte> source(4096);
-  const auto waits = [] { return SIM(calls)("cuStreamWaitEvent"); };
-  const auto copy_on = [&](cu::Stream handle) {
-    Request request{.stream = handle};
-    request.leaves.push_back(leaf_on(source.data(), 4096, block.data));
-    return engine.start_inline(std::move(request));
-  };
-  const auto copy = copy_on(stream.get());
-  auto before = waits();
-  CHECK(copy->wait(stream.get()) && waits() == before);
-  CHECK(copy->wait(other.get()) && waits() == before + 1);
-  // Of which each thread has its own, under one name.
-  const auto of_thread = copy_on(cu::kStreamPerThread);
-  before = waits();
-  CHECK(of_thread->wait(cu::kStreamPerThread) && waits() == before + 1);
-  CHECK(copy->synchronize(kSoon) && of_thread->synchronize(kSoon));
-  close_engine();
-}
-
 void closing_fails_what_is_queued() {
   TransferEngine& engine = TransferEngine::on(0);
   const UserStream stream;
@@ -245,7 +222,6 @@ int main() {
     ON(machine, an_urgent_copy_overtakes);
     ON(machine, captures_are_refused);
     ON(machine, errors_reach_the_right_transfer);
-    ON(machine, the_stream_of_a_copy_need_not_wait_for_it);
     ON(machine, closing_fails_what_is_queued);
   }
   return finish();
