@@ -46,6 +46,7 @@ class Transfer:
 
         Raises:
             CudaError: A call of the driver failed.
+            DriverUnavailable: The process is ending, or is a fork of the one that started it.
             concurrent.futures.CancelledError: The transfer was cancelled.
         """
         self._arrivals.wait(_torch_cuda.stream_handle(stream))
@@ -59,6 +60,7 @@ class Transfer:
         Raises:
             TimeoutError: It was not done by then, and goes on.
             CudaError: A call of the driver failed.
+            DriverUnavailable: The process is ending, or is a fork of the one that started it.
             concurrent.futures.CancelledError: The transfer was cancelled.
         """
         self._arrivals.synchronize(timeout)
@@ -76,6 +78,7 @@ class Transfer:
         Raises:
             TimeoutError: They were not done by then, and go on.
             CudaError: A call of the driver failed.
+            DriverUnavailable: The process is ending, or is a fork of the one that started it.
             concurrent.futures.CancelledError: The transfer was cancelled.
         """
         if timeout is not None:
