@@ -125,7 +125,7 @@ bool is_plain(const Torch& torch, PyObject* object) {
   return convert_or_delegate(*torch, call, Signature::kAsarray);
 }
 
-[[gnu::hot]] PyObject* asarray(PyObject*, PyObject* const* args, Py_ssize_t nargs,
+[[gnu::hot, gnu::aligned(64)]] PyObject* asarray(PyObject*, PyObject* const* args, Py_ssize_t nargs,
                                PyObject* keywords) {
   if (nargs == 1 && keywords == nullptr) [[likely]] {
     const Torch* const torch = known_torch();
@@ -161,7 +161,7 @@ bool is_plain(const Torch& torch, PyObject* object) {
   return convert_or_delegate(*torch, call, Signature::kFromDlpack);
 }
 
-[[gnu::hot]] PyObject* from_dlpack(PyObject*, PyObject* const* args, Py_ssize_t nargs,
+[[gnu::hot, gnu::aligned(64)]] PyObject* from_dlpack(PyObject*, PyObject* const* args, Py_ssize_t nargs,
                                    PyObject* keywords) {
   if (nargs == 1 && keywords == nullptr) [[likely]] {
     const Torch* const torch = known_torch();
