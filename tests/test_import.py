@@ -47,6 +47,12 @@ def test_torch_is_not_imported() -> None:
     assert answer("import dlferry, sys; print('torch' in sys.modules)") == "False"
 
 
+def test_what_knows_of_links_waits_for_the_first_transfer() -> None:
+    late = ["_arrivals", "_arrow", "_blocks", "_crossing", "_link", "_queued"]
+    code = f"import dlferry, sys; print([x for x in {late} if 'dlferry.' + x in sys.modules])"
+    assert answer(code) == "[]"
+
+
 def test_torch_is_imported_by_the_first_conversion() -> None:
     code = "import dlferry, sys; dlferry.asarray([1.0]); print('torch' in sys.modules)"
     assert answer(code) == "True"

@@ -1,13 +1,14 @@
-"""`copyto`: into memory that is there already."""
+"""`copyto`: into memory that is there already.
+
+`_arrivals`, `_link` and `_queued` are imported by the first call.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from dlferry import _convert, _link, _modes, _move, _torch, _torch_cuda
-from dlferry._arrivals import Arrivals
+from dlferry import _convert, _modes, _move, _torch, _torch_cuda
 from dlferry._layout import is_dense, repeats
-from dlferry._queued import Queued
 from dlferry._torch import torch
 from dlferry._transfer import Transfer
 from dlferry._tree import Tree
@@ -44,11 +45,13 @@ def copyto(dst: Any, src: Any) -> Transfer:
         >>> buffer
         array([1., 2., 3.])
     """
+    from dlferry import _arrivals, _link, _queued
+
     _modes.refuse_fakes()
     to = dst if _torch.is_tensor(dst) else _convert.asarray(dst, copy=False, readonly="error")
     source = src if _torch.is_tensor(src) else _read_from(src)
     _check(to, source)
-    arrivals = Arrivals(1)
+    arrivals = _arrivals.Arrivals(1)
     source = source.detach()
     crosses = _link.takes(source, to.device) and _torch_cuda.is_plain(to)
     has_own_elements = not (to.is_conj() or to.is_neg())
@@ -60,7 +63,7 @@ def copyto(dst: Any, src: Any) -> Transfer:
         near = _move.moved(source, to.device, to.dtype) if crosses else source
         _torch.fill(to.detach(), near)
         if to.device.type == "cuda":
-            arrivals.expect(Queued([to], to.device.index, reads_late=False), [0])
+            arrivals.expect(_queued.Queued([to], to.device.index, reads_late=False), [0])
         else:
             arrivals.add(0, to)
     _torch.wrote(to)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dlferry import _decide, _link, _page_locked, _torch
+from dlferry import _decide, _torch
 from dlferry._ingest import checked_request, ingested
 from dlferry._policy import Cause, Fact, ReadOnly, causes, reason_names
 
@@ -94,7 +94,11 @@ def _way(
 ) -> tuple[str, torch.dtype]:
     """The route of a copy, and the dtype of what is moved: over the link, the narrower one."""
     target = outcome.device
-    if not outcome.decision.reasons & Fact.DEVICE or not _link.takes(array, target):
+    if not outcome.decision.reasons & Fact.DEVICE:
+        return otherwise, outcome.dtype
+    from dlferry import _link, _page_locked
+
+    if not _link.takes(array, target):
         return otherwise, outcome.dtype
     wire = _link.wire_dtype(dtype, outcome.dtype)
     if target.type == "cpu":

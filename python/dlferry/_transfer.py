@@ -1,17 +1,21 @@
-"""`transfer` and its kin: trees of arrays between host and device, now or while others work."""
+"""`transfer` and its kin: trees of arrays between host and device, now or while others work.
+
+`_arrivals`, and with it all that knows of links, is imported by the first call.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from dlferry import _arrivals, _torch, _torch_cuda
-from dlferry._arrivals import Arrivals, Casts
+from dlferry import _torch, _torch_cuda
 from dlferry._tree import Tree
 
 if TYPE_CHECKING:
     import torch
     from torch.types import Device
+
+    from dlferry._arrivals import Arrivals
 
 
 class Transfer:
@@ -147,9 +151,11 @@ def transfer(
         >>> handle.result()["image"].shape
         torch.Size([2, 3])
     """
+    from dlferry import _arrivals
+
     target = _torch.device(device)
     taken = Tree(tree, _arrivals.is_array)
-    casts = Casts(dtype, exact=taken.is_bare)
+    casts = _arrivals.Casts(dtype, exact=taken.is_bare)
     return Transfer(taken, _arrivals.started(taken.leaves, target, casts, pack=pack))
 
 
