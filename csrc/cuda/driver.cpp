@@ -134,12 +134,13 @@ Driver find_functions(void* library) {
   return driver;
 }
 
-void initialize(const Driver& driver) {
+// Returns how many devices there are.
+int initialize(const Driver& driver) {
   initializing = true;
   cu::Result result = driver.cuInit(0);
   int devices = 0;
   if (result == cu::kSuccess) result = driver.cuDeviceGetCount(&devices);
-  if (result == cu::kSuccess && devices > 0) return;
+  if (result == cu::kSuccess && devices > 0) return devices;
   initializing = false;
   switch (result) {
     case cu::kSuccess:
@@ -161,14 +162,35 @@ void initialize(const Driver& driver) {
   }
 }
 
+// Whether every GPU sees page-locked memory where the host does, memory that was page-locked in
+// place included.
+bool shares_addresses(const Driver& driver, int devices) noexcept {
+  int shares = 0;
+  cu::Device device = 0;
+  for (int i = 0; i < devices; ++i) {
+    if (driver.cuDeviceGet(&device, i) != cu::kSuccess ||
+        driver.cuDeviceGetAttribute(&shares, cu::kCanUseHostPointerForRegisteredMem, device) !=
+            cu::kSuccess ||
+        shares == 0) {
+      return false;
+    }
+  }
+  return true;
+}
+
 const Driver& open_driver() {
   if (forked) throw Unavailable(kForked);
   const std::lock_guard lock(opening_mutex());
   if (const Driver* const driver = opened) return *driver;
   if (const std::string* const why = failure) throw Unavailable(*why);
   try {
-    auto driver = std::make_unique<const Driver>(find_functions(open_library()));
-    initialize(*driver);
+    auto driver = std::make_unique<Driver>(find_functions(open_library()));
+    const int devices = initialize(*driver);
+    // A single copy knows which of its addresses is the host's. A batch does not.
+    if (!shares_addresses(*driver, devices)) {
+      driver->cuMemcpyBatchAsync = nullptr;
+      driver->cuMemcpyBatchAsync_v2 = nullptr;
+    }
     opened = driver.get();
     return *driver.release();
   } catch (const Unavailable& error) {

@@ -20,6 +20,13 @@ void require_own_process() {
   if (is_forked()) (void)driver();  // throws Unavailable
 }
 
+// The driver would end the capture.
+[[noreturn]] void refuse_to_wait() {
+  throw Error("cuStreamIsCapturing", cu::kErrorStreamCaptureUnsupported,
+              "The stream is being captured into a graph, which cannot wait for a copy outside of "
+              "it: wait for the transfer before the capture");
+}
+
 }  // namespace
 
 std::shared_ptr<Transfer> Transfer::submitted(int device, std::shared_ptr<Event> event,
@@ -63,6 +70,10 @@ bool Transfer::wait(cu::Stream stream, Timeout timeout) {
   throw_if_failed(lock);
   if (done_) return true;
   const DriverScope scope(device_);
+  if (is_capturing(stream)) {
+    if (last_->is_done()) return true;
+    refuse_to_wait();
+  }
   last_->make_wait(stream);  // the copy's own stream, too: a later one may have its handle
   return true;
 }

@@ -40,7 +40,8 @@ class Transfer {
   // Makes the work that is submitted to `stream` from now on wait for the copy. Waits itself until
   // the last part has been submitted, and where threads write the destination, until they have:
   // for work on a stream only where the transfer was ordered after it. False, with nothing done,
-  // when they have not by then. Throws how the transfer ended, when it ended badly.
+  // when they have not by then. Throws how the transfer ended, when it ended badly, and Error where
+  // `stream` is being captured and the copies are still under way.
   using Timeout = std::optional<std::chrono::nanoseconds>;
   bool wait(cu::Stream stream, Timeout timeout = {});
 

@@ -58,6 +58,9 @@ void missing_functions() {
   on({"hidden=cuMemcpyBatchAsync"}, "without batches", [] {
     CHECK(driver().cuMemcpyBatchAsync == nullptr && driver().cuMemcpyBatchAsync_v2 == nullptr);
   });
+  on({"shares_addresses=0"}, "without batches of registered memory", [] {
+    CHECK(driver().cuMemcpyBatchAsync == nullptr && driver().cuMemcpyBatchAsync_v2 == nullptr);
+  });
 }
 
 // The reason is found once, and told each time.

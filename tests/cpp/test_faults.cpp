@@ -65,6 +65,9 @@ bool is_for_loading(const char* function) {
 // Where these fail there is another way, or nothing to be done, or somebody lets go.
 bool may_be_absorbed(const Point& point) {
   if (is_one_of(point.function, {"cuMemHostAlloc"})) return point.code == cu::kErrorOutOfMemory;
+  if (is_one_of(point.function, {"cuMemcpyBatchAsync", "cuMemcpyBatchAsync_v2"})) {
+    return point.code == cu::kErrorInvalidValue;
+  }
   return is_one_of(point.function,
                    {"cuGetErrorName", "cuGetErrorString", "cuDeviceGet", "cuDeviceGetAttribute",
                     "cuDeviceGetPCIBusId", "cuCtxGetCurrent", "cuCtxPushCurrent", "cuCtxPopCurrent",
@@ -257,7 +260,7 @@ class Plan {
         if (*also) continue;
         start({settings_, name, nth, cu::kErrorIllegalAddress, true});
         if (is_one_of(name, {"cuMemHostAlloc", "cuMemHostRegister", "cuStreamCreateWithPriority",
-                             "cuEventCreate"})) {
+                             "cuEventCreate", "cuMemcpyBatchAsync", "cuMemcpyBatchAsync_v2"})) {
           start({settings_, name, nth, cu::kErrorOutOfMemory, false});
         }
       }

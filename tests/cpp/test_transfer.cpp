@@ -1,4 +1,5 @@
 // Transfers on simulated drivers: who waits for whom, and how they end.
+#include <cstring>
 #include <memory>
 #include <thread>
 #include <vector>
@@ -168,6 +169,28 @@ void captures_are_refused() {
   close_engine();
 }
 
+void a_capture_is_not_made_to_wait() {
+  TransferEngine& engine = TransferEngine::on(0);
+  const UserStream stream;
+  const UserStream captured;
+  std::vector<std::byte> source = random_bytes(4096);
+  const DeviceBlock block(4096);
+  const std::uint64_t gate = SIM(gate)(stream.number);
+  Request request{.stream = stream.get()};
+  request.leaves.push_back(leaf_on(source.data(), 4096, block.data));
+  const auto transfer = engine.start_inline(std::move(request));
+  CHECK(transfer != nullptr);
+  CHECK(SIM(capture_begin)(captured.number, 0) == 0);
+  const auto thrown = thrown_by([&] { (void)transfer->wait(captured.get()); });
+  CHECK(thrown.code == cu::kErrorStreamCaptureUnsupported && thrown.says("before the capture"));
+  CHECK(SIM(open)(gate) == 0);
+  CHECK(transfer->synchronize(kSoon));
+  CHECK(transfer->wait(captured.get()));  // nothing is left to wait for
+  CHECK(SIM(capture_end)(captured.number, nullptr) == 0);
+  CHECK(block.read() == source);
+  close_engine();
+}
+
 void errors_reach_the_right_transfer() {
   TransferEngine& engine = TransferEngine::on(0);
   const std::size_t bytes = std::size_t{17} << 20;
@@ -186,6 +209,45 @@ void errors_reach_the_right_transfer() {
   CHECK(thrown_by([&] { failing->wait(nullptr); }).code == cu::kErrorInvalidValue);
   CHECK(transfer()->synchronize(kSoon));
   CHECK(block.read() == source);
+  close_engine();
+}
+
+// Asked once; what it refuses crosses copy by copy.
+void a_refused_batch_does_not_fail() {
+  TransferEngine& engine = TransferEngine::on(0);
+  const bool has_batch = driver().cuMemcpyBatchAsync || driver().cuMemcpyBatchAsync_v2;
+  SIM(fail)("cuMemcpyBatchAsync", 0, cu::kErrorNotSupported, 0);
+  for (int round = 0; round < 2; ++round) {
+    std::vector<std::byte> source = random_bytes(16 << 12);
+    const DeviceBlock block(2 * source.size());
+    Request request;
+    for (std::size_t i = 0; i < 16; ++i) {
+      request.leaves.push_back(leaf_on(source.data() + (i << 12), 1 << 12, block.data + (i << 13)));
+    }
+    CHECK(engine.start(std::move(request))->synchronize(kSoon));
+    const std::vector<std::byte> arrived = block.read();
+    for (std::size_t i = 0; i < 16; ++i) {
+      CHECK(std::memcmp(&arrived[i << 13], &source[i << 12], 1 << 12) == 0);
+    }
+  }
+  CHECK(SIM(calls)("cuMemcpyBatchAsync") == (has_batch ? 1 : 0));
+  CHECK(SIM(calls)("cuMemcpyHtoDAsync") == 32);
+  close_engine();
+}
+
+void other_errors_of_a_batch_are_told() {
+  if (!driver().cuMemcpyBatchAsync && !driver().cuMemcpyBatchAsync_v2) return;
+  TransferEngine& engine = TransferEngine::on(0);
+  SIM(fail)("cuMemcpyBatchAsync", 1, cu::kErrorUnknown, 0);
+  std::vector<std::byte> source = random_bytes(2 << 12);
+  const DeviceBlock block(2 * source.size());
+  Request request;
+  for (std::size_t i = 0; i < 2; ++i) {
+    request.leaves.push_back(leaf_on(source.data() + (i << 12), 1 << 12, block.data + (i << 13)));
+  }
+  const auto failing = engine.start(std::move(request));
+  const auto thrown = thrown_by([&] { (void)failing->synchronize(kSoon); });
+  CHECK(thrown.says("cuMemcpyBatchAsync") && thrown.code == cu::kErrorUnknown);
   close_engine();
 }
 
@@ -221,7 +283,10 @@ int main() {
     ON(machine, what_was_cancelled_ends);
     ON(machine, an_urgent_copy_overtakes);
     ON(machine, captures_are_refused);
+    ON(machine, a_capture_is_not_made_to_wait);
     ON(machine, errors_reach_the_right_transfer);
+    ON(machine, a_refused_batch_does_not_fail);
+    ON(machine, other_errors_of_a_batch_are_told);
     ON(machine, closing_fails_what_is_queued);
   }
   return finish();

@@ -137,7 +137,7 @@ Result cuDeviceGetAttribute(int* value, DeviceAttribute attribute, Device device
     const std::pair<DeviceAttribute, std::int64_t> known[] = {
         {kAsyncEngineCount, settings.async_engines},
         {kPageableMemoryAccess, settings.pageable_access},
-        {kCanUseHostPointerForRegisteredMem, 1},
+        {kCanUseHostPointerForRegisteredMem, settings.shares_addresses},
         {kHostRegisterSupported, settings.register_supported},
         {kPageableMemoryAccessUsesHostPageTables, settings.page_tables},
         {kReadOnlyHostRegisterSupported, settings.read_only_register},

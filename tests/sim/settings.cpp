@@ -30,6 +30,7 @@ constexpr std::pair<std::string_view, Number> kNumbers[] = {
     {"page_tables", &Settings::page_tables},
     {"register_supported", &Settings::register_supported},
     {"read_only_register", &Settings::read_only_register},
+    {"shares_addresses", &Settings::shares_addresses},
     {"numa_node", &Settings::numa_node},
     {"log", &Settings::log},
 };

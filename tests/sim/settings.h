@@ -42,6 +42,7 @@ struct Settings {
   std::int64_t page_tables = 0;
   std::int64_t register_supported = 1;
   std::int64_t read_only_register = 1;
+  std::int64_t shares_addresses = 1;  // page-locked memory is where the host has it
   std::int64_t numa_node = 0;
 
   std::int64_t log = 65536;  // lines that are kept; 0: none
