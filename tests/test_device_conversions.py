@@ -101,6 +101,8 @@ def test_explain_tells_the_way(gpu: SimDoor) -> None:
     pinned = dlferry.explain(dlferry.empty_pinned(20_000, torch.float32), device="cuda")
     assert (pinned.route, pinned.bytes_moved) == ("pinned → cuda:0", 80_000)
     tensor = dlferry.asarray(np.zeros(10), device="cuda")
+    filled = dlferry.explain([1.0, 2.0], device="cuda")
+    assert (filled.route, filled.bytes_moved) == ("fill → cuda:0", 8)
     back = dlferry.explain(tensor, device="cpu")
     assert (back.route, back.bytes_moved) == ("cuda:0 → cpu", 80)
     assert dlferry.explain(tensor).shares

@@ -22,9 +22,10 @@ class Plan(NamedTuple):
     reasons: tuple[str, ...]
     """Why it does not: the names that `CopyRequired.reasons` has."""
     route: str
-    """``"share"``, ``"host copy"``, ``"torch copy"`` (of a tensor), ``"fill"`` (from numbers), or
-    ``"refuse"``. Across the link ``"staged → cuda:0"``, ``"pinned → cuda:0"`` (read where it is) or
-    ``"cuda:0 → cpu"``, and ``"host copy → cuda:0"`` where torch makes the copy."""
+    """``"share"``, ``"host copy"``, ``"torch copy"`` (of a tensor), ``"fill"`` (from a sequence),
+    or ``"refuse"``. Across the link ``"staged → cuda:0"``, ``"pinned → cuda:0"`` (read where it is)
+    or ``"cuda:0 → cpu"``; ``"fill → cuda:0"`` from a sequence, and ``"host copy → cuda:0"`` where
+    torch makes the copy."""
     bytes_moved: int
     """The bytes that would be written, or cross the link; 0 where memory is shared, or refused."""
     dtype: torch.dtype
@@ -82,11 +83,15 @@ def explain(
         return _plan(outcome, *_way(obj, obj.dtype, outcome, "torch copy"))
     found = ingested(obj, request)
     if found is None:
-        return _plan(_decide.for_sequence(obj, request), "fill")
+        outcome = _decide.for_sequence(obj, request)
+        return _plan(outcome, _from_host("fill", outcome.device))
     outcome = _decide.for_array(found, request)
-    is_elsewhere = outcome.decision.reasons & Fact.DEVICE
-    route = "host copy" + (f" → {outcome.device}" if is_elsewhere else "")
+    route = _from_host("host copy", outcome.device)
     return _plan(outcome, *_way(found.source, found.source.dtype, outcome, route))
+
+
+def _from_host(route: str, device: torch.device) -> str:
+    return route if device.type == "cpu" else f"{route} → {device}"
 
 
 def _way(

@@ -49,8 +49,8 @@ class Transfer:
                 default the current stream of the device.
 
         Raises:
-            CudaError: A call of the driver failed, or the stream is being captured and the copies are not
-                done.
+            CudaError: A call of the driver failed, or the stream is being captured and the copies
+                are not done.
             DriverUnavailable: The process is ending, or is a fork of the one that started it.
             concurrent.futures.CancelledError: The transfer was cancelled.
         """

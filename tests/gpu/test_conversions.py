@@ -225,6 +225,7 @@ def test_explain_tells_the_way(device: torch.device) -> None:
     pinned = dlferry.explain(dlferry.empty_pinned(20_000, torch.float32), device=device)
     assert (pinned.route, pinned.bytes_moved) == (f"pinned → {device}", 80_000)
     there = torch.zeros(10, device=device)
+    assert dlferry.explain([1.0, 2.0], device=device).route == f"fill → {device}"
     back = dlferry.explain(there, device="cpu")
     assert (back.route, back.bytes_moved) == (f"{device} → cpu", 40)
     assert dlferry.explain(there).shares
