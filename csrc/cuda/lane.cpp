@@ -14,8 +14,6 @@ namespace {
 // Smaller transfers go before the next part of larger ones.
 constexpr std::size_t kSmallBytes = std::size_t{1} << 20;
 
-constexpr char kClosed[] = "transfers have ended: the interpreter is shutting down";
-
 // How often jobs are looked at that wait for work on the caller's stream.
 constexpr std::chrono::microseconds kFirstPause{20}, kLongestPause{500};
 
@@ -53,7 +51,7 @@ void Lane::submit(Job job) {
   auto queued = std::make_shared<Job>(std::move(job));
   {
     const std::lock_guard lock(mutex_);
-    if (closing_) throw Unavailable(kClosed);
+    if (closing_) throw Ended();
     start_threads();
     (queued->is_small() ? small_ : large_).push_back(std::move(queued));
   }
@@ -100,7 +98,7 @@ void Lane::submit_forever() noexcept {
   }
   for (Jobs* queue : {&small_, &large_}) {
     while (!queue->empty()) {
-      queue->front()->transfer->fail(std::make_exception_ptr(Unavailable(kClosed)));
+      queue->front()->transfer->fail(std::make_exception_ptr(Ended()));
       retire(std::shared_ptr<Job>(queue->front()));
     }
   }

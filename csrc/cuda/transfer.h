@@ -20,6 +20,12 @@ class Cancelled : public std::exception {
   }
 };
 
+// The process is ending, and nothing is copied any more.
+class Ended : public Unavailable {
+ public:
+  Ended() : Unavailable("transfers have ended: the interpreter is shutting down") {}
+};
+
 // Shared by its users and by the lane that works on it. Thread-safe. It owns no memory: whoever
 // asked for the transfer keeps source and destination alive until `is_done`.
 class Transfer {

@@ -125,8 +125,8 @@ bool is_plain(const Torch& torch, PyObject* object) {
   return convert_or_delegate(*torch, call, Signature::kAsarray);
 }
 
-[[gnu::hot, gnu::aligned(64)]] PyObject* asarray(PyObject*, PyObject* const* args, Py_ssize_t nargs,
-                                                 PyObject* keywords) {
+[[gnu::hot, gnu::aligned(kHotAlignment)]] PyObject* asarray(PyObject*, PyObject* const* args,
+                                                            Py_ssize_t nargs, PyObject* keywords) {
   if (nargs == 1 && keywords == nullptr) [[likely]] {
     const Torch* const torch = known_torch();
     if (const dlpack::DataType* type = whole_type(torch, args[0])) [[likely]]
@@ -161,8 +161,9 @@ bool is_plain(const Torch& torch, PyObject* object) {
   return convert_or_delegate(*torch, call, Signature::kFromDlpack);
 }
 
-[[gnu::hot, gnu::aligned(64)]] PyObject* from_dlpack(PyObject*, PyObject* const* args,
-                                                     Py_ssize_t nargs, PyObject* keywords) {
+[[gnu::hot, gnu::aligned(kHotAlignment)]] PyObject* from_dlpack(PyObject*, PyObject* const* args,
+                                                                Py_ssize_t nargs,
+                                                                PyObject* keywords) {
   if (nargs == 1 && keywords == nullptr) [[likely]] {
     const Torch* const torch = known_torch();
     if (const dlpack::DataType* type = whole_type(torch, args[0])) [[likely]]

@@ -13,6 +13,10 @@
 
 namespace dlferry::python {
 
+// Where what a conversion of an array runs begins: on a cache line, so that no build has luck of
+// its own with where it falls.
+inline constexpr int kHotAlignment = 64;
+
 // A tensor on what `managed` describes, which torch takes over; let go if torch refuses. While
 // torch is asked, `released` (a member beside `managed`) points to what its deleter has to set.
 [[nodiscard]] inline PyObject* import_managed(const Torch& torch,

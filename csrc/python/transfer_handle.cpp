@@ -172,7 +172,7 @@ bool TransferHandle::cancel() {
 
 void TransferHandle::refuse_to_wait() const {
   if (!has_ended() || done_ || is_over(*transfer_)) return;
-  throw cuda::Unavailable("transfers have ended: the interpreter is shutting down");
+  throw cuda::Ended();
 }
 
 void drop_finished(std::size_t most) {

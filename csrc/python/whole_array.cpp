@@ -52,7 +52,7 @@ struct ArrayBlock {
 
  private:
   // Called by torch on whatever thread drops the last tensor, without the GIL.
-  [[gnu::hot, gnu::aligned(64)]] static void release(
+  [[gnu::hot, gnu::aligned(kHotAlignment)]] static void release(
       dlpack::ManagedTensorVersioned* self) noexcept {
     if (interpreter_is_gone()) return;
     with_gil([self] { reinterpret_cast<ArrayBlock*>(self)->let_go(); });
@@ -90,9 +90,9 @@ struct ArrayBlock {
 
 }  // namespace
 
-// On a cache line of its own, like all functions of this way: see the decisions in csrc/README.md.
-[[gnu::hot, gnu::aligned(64)]] PyObject* share_whole(const Torch& torch, PyArrayObject* array,
-                                                     const dlpack::DataType& type) {
+[[gnu::hot, gnu::aligned(kHotAlignment)]] PyObject* share_whole(const Torch& torch,
+                                                                PyArrayObject* array,
+                                                                const dlpack::DataType& type) {
   ArrayBlock* block = ArrayBlock::take_spare();
   return block == nullptr ? share_in_new_block(torch, array, type)
                           : share_in(block, torch, array, type);
