@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import dlferry
-from dlferry import _link, _torch, _torch_cuda
+from dlferry import _crossing, _link, _torch, _torch_cuda
 from dlferry._native import core
 
 pytestmark = pytest.mark.native
@@ -51,6 +51,50 @@ def test_asarray_to_the_device(gpu: SimDoor, source: Any, dtype: torch.dtype | N
     made = dlferry.asarray(source, device="cuda", dtype=dtype)
     assert made.dtype == on_host.dtype
     assert torch.equal(arrived(gpu, made), on_host)
+
+
+@pytest.mark.parametrize("dtype", [None, torch.float16, torch.float64, torch.uint8])
+def test_little_goes_the_short_way(
+    gpu: SimDoor, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype | None
+) -> None:
+    monkeypatch.setattr(_link, "to_device", None)
+    swapped = np.arange(6, dtype=">f4").reshape(2, 3)
+    for source in (np.arange(4.0), swapped, np.array(3), torch.arange(6).view(3, 2)):
+        on_host = dlferry.asarray(source, dtype=dtype)
+        for made in (
+            dlferry.asarray(source, device="cuda", dtype=dtype),
+            dlferry.to_device(source, "cuda", dtype=dtype),
+        ):
+            assert made.dtype == on_host.dtype
+            assert torch.equal(arrived(gpu, made), on_host)
+
+
+def test_little_takes_another_way_while_all_slots_are_in_use(gpu: SimDoor) -> None:
+    gate = gpu.sim.gate(gpu.current_stream(0))
+    sources = [np.full(100, i) for i in range(100)]
+    made = [dlferry.asarray(source, device="cuda") for source in sources]
+    for source in sources:
+        source[:] = -1
+    assert gpu.sim.open(gate) == 0
+    for i, tensor in enumerate(made):
+        assert bool((arrived(gpu, tensor) == i).all())
+
+
+def test_little_that_changes_while_memory_is_made(
+    gpu: SimDoor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = np.arange(6)
+    allocated = _crossing.allocated
+
+    def reshaping(*args: Any, **options: Any) -> torch.Tensor:
+        source.shape = (source.size // 2, 2) if source.ndim == 1 else (source.size,)
+        return allocated(*args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_crossing, "allocated", reshaping)
+        made = dlferry.asarray(source, device="cuda")
+    assert made.numel() == 6
+    assert arrived(gpu, made).reshape(6).tolist() == list(range(6))
 
 
 def test_the_source_may_change_afterwards(gpu: SimDoor) -> None:

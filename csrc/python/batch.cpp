@@ -22,19 +22,6 @@ bool same_shape(const View& one, const View& other) noexcept {
   return one.ndim == other.ndim && std::equal(one.shape, one.shape + one.ndim, other.shape);
 }
 
-// Empty for those that are not taken.
-std::optional<View> view_of_array(PyArrayObject* array) noexcept {
-  const auto dtype = dtype_from_numpy(PyArray_DESCR(array));
-  if (!dtype) return std::nullopt;
-  return View{reinterpret_cast<std::byte*>(PyArray_BYTES(array)),
-              reinterpret_cast<const std::int64_t*>(PyArray_DIMS(array)),
-              reinterpret_cast<const std::int64_t*>(PyArray_STRIDES(array)),
-              PyArray_NDIM(array),
-              *dtype,
-              !PyArray_ISNOTSWAPPED(array),
-              {}};
-}
-
 }  // namespace
 
 bool Batch::scan(const Torch& torch, PyObject* leaves, std::size_t most_bytes) {
@@ -49,21 +36,16 @@ bool Batch::scan(const Torch& torch, PyObject* leaves, std::size_t most_bytes) {
 
 bool Batch::take(const Torch& torch, PyObject* object, std::size_t leaf, std::size_t most_bytes) {
   TensorView seen;
-  std::optional<View> view;
-  const bool is_tensor = Py_TYPE(object) == torch.tensor;
-  if (is_tensor) {
-    if (look_plain(torch, object, seen)) view = seen.view;
-  } else if (PyArray_CheckExact(object)) {
-    view = view_of_array(reinterpret_cast<PyArrayObject*>(object));
-  }
-  if (!view || torch.dtypes[static_cast<std::size_t>(view->dtype)] == nullptr ||
-      unreachable_reason(*view) != nullptr || !is_in_order(*view)) {
+  const View& view = seen.view;
+  if (!look_on_host(torch, object, seen) ||
+      torch.dtypes[static_cast<std::size_t>(view.dtype)] == nullptr || !is_in_order(view)) {
     return false;
   }
-  const std::size_t bytes = static_cast<std::size_t>(element_count(*view)) * item_size(view->dtype);
+  const std::size_t bytes = static_cast<std::size_t>(element_count(view)) * item_size(view.dtype);
   if (bytes == 0 || bytes > most_bytes) return false;
-  items_.push_back({leaf, Ref::borrow(object), KeptView(*view), is_tensor});
-  has_[static_cast<std::size_t>(view->dtype)] = true;
+  const bool is_tensor = Py_TYPE(object) == torch.tensor;
+  items_.push_back({leaf, Ref::borrow(object), KeptView(view), is_tensor});
+  has_[static_cast<std::size_t>(view.dtype)] = true;
   return true;
 }
 

@@ -14,6 +14,9 @@ void bind_starts(pybind11::module_& module);
 // The small arrays of trees, for `bind_starts`.
 void bind_batch(pybind11::module_& module);
 
+// One small array, for `bind_starts`.
+void bind_little(pybind11::module_& module);
+
 // Page-locked ranges.
 void bind_pinned(pybind11::module_& module);
 

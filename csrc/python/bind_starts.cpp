@@ -256,6 +256,7 @@ void bind_starts(py::module_& module) {
   module.def("check_stream", &check_stream, py::arg("device"), py::arg("stream"), py::pos_only(),
              "Raise CudaError where start_transfer would: a capture, or a context that is lost.");
   bind_batch(module);
+  bind_little(module);
   module.attr("INLINE_BYTES") = cuda::TransferEngine::kInlineBytes;
   module.attr("LITTLE_BYTES") = cuda::TransferEngine::kLittleBytes;
 }

@@ -197,4 +197,12 @@ bool look_plain(const Torch& torch, PyObject* tensor, TensorView& out) {
          (!is_complex(out.view.dtype) || is_false(torch.is_conj(tensor)));
 }
 
+bool look_on_host(const Torch& torch, PyObject* array, TensorView& out) {
+  if (!PyArray_CheckExact(array)) return look_plain(torch, array, out);
+  const auto view = view_of_array(reinterpret_cast<PyArrayObject*>(array));
+  if (!view || unreachable_reason(*view) != nullptr) return false;
+  out.view = *view;
+  return true;
+}
+
 }  // namespace dlferry::python

@@ -55,6 +55,9 @@ struct TensorView {
 // grad, conj and neg bits. False for any other, and then without an error.
 [[nodiscard]] bool look_plain(const Torch& torch, PyObject* tensor, TensorView& out);
 
+// The same for that, or an exact ndarray in either byte order.
+[[nodiscard]] bool look_on_host(const Torch& torch, PyObject* array, TensorView& out);
+
 // An ndarray on the memory of a plain CPU tensor, which `view` describes, of a dtype that NumPy
 // has. It owns the tensor's storage, which can no longer be resized, so that no later operation on
 // the tensor (`resize_`, `set_`, `.data =`) can move the memory from under it.

@@ -125,6 +125,18 @@ std::optional<DType> dtype_from_numpy(PyArray_Descr* descr) noexcept {
   return PyTypeNum_ISUSERDEF(descr->type_num) ? dtype_from_ml_dtypes(descr) : std::nullopt;
 }
 
+std::optional<View> view_of_array(PyArrayObject* array) noexcept {
+  const auto dtype = dtype_from_numpy(PyArray_DESCR(array));
+  if (!dtype) return std::nullopt;
+  return View{reinterpret_cast<std::byte*>(PyArray_BYTES(array)),
+              reinterpret_cast<const std::int64_t*>(PyArray_DIMS(array)),
+              reinterpret_cast<const std::int64_t*>(PyArray_STRIDES(array)),
+              PyArray_NDIM(array),
+              *dtype,
+              !PyArray_ISNOTSWAPPED(array),
+              {}};
+}
+
 const dlpack::DataType* dlpack_type_of_number(int number) noexcept {
   const auto index = static_cast<std::size_t>(number);
   if (index >= dlpack_types.size() || dlpack_types[index].bits == 0) return nullptr;

@@ -13,7 +13,7 @@
 
 #include <optional>
 
-#include "tensor/dtype.h"
+#include "tensor/view.h"
 
 namespace dlferry::python {
 
@@ -24,8 +24,12 @@ namespace dlferry::python {
 // The float8 family and bfloat16 are ml_dtypes', recognised by name without importing it.
 [[nodiscard]] std::optional<DType> dtype_from_numpy(PyArray_Descr* descr) noexcept;
 
-// The same in DLPack's terms, in one step, by NumPy's type number; null for what is not NumPy's
-// own, or torch cannot hold.
+// The memory of an array, for as long as nobody touches the array; empty where torch cannot hold
+// its elements. Not checked: see `unreachable_reason`.
+[[nodiscard]] std::optional<View> view_of_array(PyArrayObject* array) noexcept;
+
+// A dtype in DLPack's terms, in one step, by NumPy's type number; null for what is not NumPy's own,
+// or torch cannot hold.
 [[nodiscard]] const dlpack::DataType* dlpack_type_of_number(int number) noexcept;
 
 // Of a scalar of NumPy's own types, whose value PyArray_ScalarAsCtype gives; empty for what is

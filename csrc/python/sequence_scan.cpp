@@ -74,17 +74,9 @@ bool Leaves::scan_item(PyObject* object, int axis) {
   if (number != Number::kNone) return add_number(object, number, axis);
   if (PyList_CheckExact(object) || PyTuple_CheckExact(object)) return scan_items(object, axis);
   if (PyArray_CheckExact(object)) {
-    auto* array = reinterpret_cast<PyArrayObject*>(object);
-    const auto dtype = dtype_from_numpy(PyArray_DESCR(array));
-    if (!dtype) return scan_other(object, axis);
-    const View view{reinterpret_cast<std::byte*>(PyArray_BYTES(array)),
-                    reinterpret_cast<const std::int64_t*>(PyArray_DIMS(array)),
-                    reinterpret_cast<const std::int64_t*>(PyArray_STRIDES(array)),
-                    PyArray_NDIM(array),
-                    *dtype,
-                    !PyArray_ISNOTSWAPPED(array),
-                    {}};
-    return unreachable_reason(view) == nullptr && add_array(view, axis);
+    const auto view = view_of_array(reinterpret_cast<PyArrayObject*>(object));
+    if (!view) return scan_other(object, axis);
+    return unreachable_reason(*view) == nullptr && add_array(*view, axis);
   }
   if (Py_TYPE(object) == torch_.tensor) return add_tensor(object, axis);
   if (const auto dtype = dtype_from_scalar(object)) return add_scalar(object, *dtype, axis);

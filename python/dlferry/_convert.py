@@ -72,9 +72,12 @@ def asarray(
     request = checked_request(dtype, device, copy, readonly)
     if requires_grad is not None and not isinstance(requires_grad, bool):
         raise TypeError(f"requires_grad must be True, False or None, not {requires_grad!r}")
-    if _torch.is_tensor(obj):
+    result = None
+    if request.device is not None and request.device.type == "cuda" and copy is not False:
+        result = _move.little(obj, request.device, dtype)
+    if result is None and _torch.is_tensor(obj):
         result = from_tensor(obj, request)
-    else:
+    elif result is None:
         found = ingested(obj, request)
         result = from_sequence(obj, request) if found is None else from_array(found, request)
     return with_grad(result, obj, requires_grad)

@@ -141,6 +141,14 @@ class Arrays:
     def dtypes(self) -> list[torch.dtype]: ...
 
 def arrays_of(sequence: object, dtype: torch.dtype | None, /) -> Arrays | None: ...
+def little_to_device(
+    array: object,
+    dtype: torch.dtype | None,
+    device: int,
+    stream: int,
+    allocate: Callable[[tuple[int, ...], torch.dtype, int, int], torch.Tensor],
+    /,
+) -> torch.Tensor | None: ...
 def start_stack(
     arrays: Arrays,
     address: int,

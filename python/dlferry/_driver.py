@@ -7,6 +7,7 @@ import functools
 import logging
 import os
 
+from dlferry import _modes, _torch_cuda
 from dlferry._environment import positive_number
 from dlferry._errors import CudaError, DriverUnavailable
 from dlferry._native import NATIVE, REASON, core
@@ -41,8 +42,6 @@ def serves() -> bool:
     False also where CUDA is not to be had at all; whoever asks torch then is told why. And where a
     tracer or a mode watches torch, which would miss what the core copies.
     """
-    from dlferry import _modes, _torch_cuda  # most processes never get here
-
     if not NATIVE or not _torch_cuda.is_available() or not _torch_cuda.is_nvidia():
         return False
     if _modes.is_watched():

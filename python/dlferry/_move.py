@@ -1,6 +1,6 @@
 """One array to another device, for whoever needs it there at once.
 
-`_link` and `_blocks` are imported by the first call: who stays on the host does without.
+`_link`, `_crossing` and `_blocks` are imported by the first call: who stays on the host does without.
 """
 
 from __future__ import annotations
@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from dlferry import _driver, _gather, _torch
+import numpy as np
+
+from dlferry import _driver, _gather, _torch, _torch_cuda
 from dlferry._native import core
 from dlferry._torch import torch
 
@@ -37,6 +39,29 @@ def moved(array: Any, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
     crossing = _link.to_device([_gather.whole(array)], [dtype], device.index)
     crossing.wait_until_read()
     return crossing.tensors()[0]
+
+
+def little(array: object, device: torch.device, dtype: torch.dtype | None) -> torch.Tensor | None:
+    """A new tensor on a device with the elements of a small array, for the current stream.
+
+    None for the general route: for what is not an exact, C-contiguous ndarray or tensor on the
+    host, and where torch has to copy. What has been read may be changed.
+
+    Args:
+        array: Anything.
+        device: With an index, for CUDA.
+        dtype: Of the result; that of the array when None.
+    """
+    if type(array) not in (np.ndarray, torch.Tensor) or not _driver.serves():
+        return None
+    from dlferry._crossing import allocated
+
+    assert device.index is not None
+    stream = _torch_cuda.current_stream(device.index)
+    landed = core.little_to_device(array, dtype, device.index, stream, allocated)
+    if landed is None or dtype is None or landed.dtype == dtype:
+        return landed
+    return _torch_cuda.converted(landed, dtype)
 
 
 def stacked(

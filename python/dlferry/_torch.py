@@ -135,6 +135,8 @@ def device(spec: Any) -> torch.device:
 
 def require_cuda(index: int | None = None) -> None:
     """Raise `DriverUnavailable` where torch cannot use CUDA, or a device, with what is missing."""
+    if index is None and torch.cuda.is_initialized():
+        return
     if torch.cuda._is_in_bad_fork():  # where `is_available` may still say yes
         raise DriverUnavailable(
             "CUDA cannot be used: it does not survive a fork, and this process was forked from one "

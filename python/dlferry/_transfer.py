@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from dlferry import _torch, _torch_cuda
+from dlferry import _move, _torch, _torch_cuda
+from dlferry._torch import torch
 from dlferry._tree import Tree
 
 if TYPE_CHECKING:
-    import torch
     from torch.types import Device
 
     from dlferry._arrivals import Arrivals
@@ -191,7 +191,12 @@ def to_device(
         >>> dlferry.to_device([np.arange(3), "label"], "cpu")
         [tensor([0, 1, 2]), 'label']
     """
-    moving = transfer(tree, device, dtype=dtype, pack=pack)
+    target = _torch.device(device)
+    if target.type == "cuda" and (dtype is None or isinstance(dtype, torch.dtype)):
+        little = _move.little(tree, target, dtype)
+        if little is not None:
+            return little
+    moving = transfer(tree, target, dtype=dtype, pack=pack)
     moving._wait_until_read()
     return moving.result()
 

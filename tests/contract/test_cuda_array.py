@@ -62,6 +62,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 def test_without_cuda_a_sound_description_is_refused(
     kwargs: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(dlferry.DriverUnavailable, match="CUDA"):
         dlferry.asarray(Described(sample(np.float32)), **kwargs)
