@@ -52,6 +52,19 @@ def test_locked_memory_goes_to_the_device_as_it_is(gpu: SimDoor) -> None:
     assert dlferry.memory_stats()["allocated_bytes.current"] - tensor.nbytes == staged
 
 
+def test_the_memory_outlives_what_becomes_of_the_tensor(gpu: SimDoor) -> None:
+    table = torch.full((100_000,), 7.0)
+    locked = dlferry.pin(table)
+    with pytest.raises(RuntimeError, match="not resizable"):
+        table.resize_(400_000)
+    table.data = torch.zeros(1)
+    del table
+    gc.collect()
+    assert is_pinned(locked) and bool((locked == 7).all())
+    del locked
+    assert gpu.sim.count("registrations") == 0
+
+
 def test_memory_that_is_locked_twice(gpu: SimDoor) -> None:
     table = np.zeros((100, 100))
     first, second, part = dlferry.pin(table), dlferry.pin(table), dlferry.pin(table[10:20])

@@ -112,6 +112,26 @@ def test_a_graph_is_captured_meanwhile(gpu: SimDoor, monkeypatch: pytest.MonkeyP
     assert modes == [2, 2, 0]  # a thread of the user's is as it was
 
 
+@pytest.mark.parametrize("count", [SMALL, LARGE])
+def test_the_consumers_stream_is_captured_meanwhile(gpu: SimDoor, count: int) -> None:
+    captured = threading.Event()
+
+    def source() -> Iterator[Any]:
+        yield np.zeros(count)
+        assert captured.wait(LIMIT)
+        yield np.ones(count)
+
+    iterator = iter(dlferry.prefetch(source(), "cuda", depth=1))
+    next(iterator)
+    stream = gpu.current_stream(0)
+    assert gpu.sim.capture_begin(stream, 0) == 0
+    captured.set()
+    handle = iterator._producer.arrivals.get(timeout=LIMIT)  # started during the capture
+    iterator._producer.arrivals.put(handle)
+    assert gpu.sim.capture_end(stream, None) == 0
+    assert bool((arrived(gpu, next(iterator)) == 1).all())
+
+
 def test_an_error_of_the_driver_ends_the_iteration(gpu: SimDoor) -> None:
     iterator = iter(dlferry.prefetch((np.ones(LARGE) for _ in range(9)), "cuda", depth=1))
     assert next(iterator).shape == (LARGE,)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import itertools
 import os
 import signal
 import threading
@@ -67,7 +68,7 @@ def moving(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
             log.append(f"start {tree}")
             return Moving(tree, log, read)
 
-        monkeypatch.setattr(_transfer, "transfer", transfer)
+        monkeypatch.setattr(_transfer, "started", transfer)
         return log
 
     return install
@@ -357,3 +358,12 @@ def test_an_interrupt_in_the_loop_with_a_with() -> None:
     with pytest.raises(KeyboardInterrupt):
         loop()
     assert prefetch_threads() == []
+
+
+def test_a_finalizer_that_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_producer, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(_prefetch.Prefetching, "__del__", lambda self: None)
+    iterator = iter(dlferry.prefetch(itertools.count(), "cpu"))
+    assert next(iterator) == 0
+    del iterator
+    assert_threads_end()

@@ -333,6 +333,19 @@ def test_what_is_captured_into_a_graph_is_refused(gpu: SimDoor) -> None:
     assert gpu.sim.capture_end(stream, None) == 0  # and the capture itself is as it was
 
 
+def test_a_graph_does_not_capture_the_cast_of_a_result(gpu: SimDoor) -> None:
+    crossing = _link.to_device([torch.ones(SMALL, dtype=torch.uint8)], [torch.float32], 0)
+    crossing.synchronize()
+    stream = gpu.current_stream(0)
+    assert gpu.sim.capture_begin(stream, 0) == 0
+    with pytest.raises(dlferry.CudaError, match="CAPTURE_UNSUPPORTED"):
+        crossing.tensors()
+    assert gpu.sim.capture_end(stream, None) == 0
+    [tensor] = crossing.tensors()
+    assert gpu.sim.stream_wait(stream) == 0
+    assert bool((read(tensor) == 1).all())
+
+
 def test_a_device_that_does_not_exist(gpu: SimDoor) -> None:
     gpu.current[9] = gpu.current[0]
     with pytest.raises(dlferry.CudaError, match="INVALID_DEVICE") as caught:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import optree
 import pytest
+import torch
 
 from dlferry._tree import Tree
 
@@ -211,3 +212,21 @@ def test_without_optree_it_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.delitem(sys.modules, "optree")
     node = Registered(A, "extra")
     assert shouted([A, node])[1] is node
+
+
+def test_packed_sequences_keep_their_lengths() -> None:
+    packed = torch.nn.utils.rnn.pack_sequence([torch.ones(3), torch.ones(2)])
+    taken = Tree([packed], torch.is_tensor)
+    assert all(leaf is not packed.batch_sizes for leaf in taken.leaves)
+    [made] = taken.with_leaves([leaf + 1 for leaf in taken.leaves])
+    assert type(made) is type(packed) and made.batch_sizes is packed.batch_sizes
+    assert torch.equal(made.data, packed.data + 1)
+
+
+def test_tuples_keep_their_attributes() -> None:
+    Pair = type("Pair", (tuple,), {})
+    Named = type("Named", (namedtuple("Point", "x"),), {})
+    for node in (Pair([A]), Named(A)):
+        node.note = "kept"
+        made = shouted(node)
+        assert type(made) is type(node) and made == ("A",) and made.note == "kept"

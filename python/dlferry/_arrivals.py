@@ -88,10 +88,10 @@ class Arrivals:
         """Whether all copies are over."""
         return all(crossing.done() for crossing, _ in self._crossings)
 
-    def wait(self, stream: int | None) -> None:
-        """Make a stream wait for the copies."""
+    def wait(self, stream: Any) -> None:
+        """Make a stream, as `_torch_cuda.stream_handle` takes it, wait for the copies."""
         for crossing, _ in self._crossings:
-            crossing.wait(stream)
+            crossing.wait(_torch_cuda.stream_handle(stream, crossing.device))
 
     def wait_until_read(self) -> None:
         """Wait until the sources may be changed."""
@@ -129,8 +129,10 @@ class Arrivals:
         return self._values
 
 
-def started(leaves: list[Any], target: torch.device, casts: Casts, *, pack: bool) -> Arrivals:
-    """Start to move arrays to where they are to be."""
+def started(
+    leaves: list[Any], target: torch.device, casts: Casts, *, pack: bool, aside: bool = False
+) -> Arrivals:
+    """Start to move arrays to where they are to be; `aside` as in `_crossing.to_new_memory`."""
     arrivals = Arrivals(len(leaves))
     batch = None
     if pack and target.type == "cuda" and _driver.serves():
@@ -139,7 +141,7 @@ def started(leaves: list[Any], target: torch.device, casts: Casts, *, pack: bool
     crossings: dict[int, list[tuple[int, Any, torch.dtype]]] = {}
     queued: dict[int, torch.Tensor] = {}
     resident: dict[int, torch.Tensor] = {}
-    reads_late = False
+    read_late: list[torch.Tensor] = []
     for index, leaf in enumerate(leaves):
         if index in taken:
             continue
@@ -159,19 +161,21 @@ def started(leaves: list[Any], target: torch.device, casts: Casts, *, pack: bool
             resident[index] = value
         else:
             queued[index] = value
-            reads_late |= not isinstance(found, Found) and _torch_cuda.is_pinned(found)
+            if not isinstance(found, Found) and _torch_cuda.is_pinned(found):
+                read_late.append(found)
     if resident:
         assert target.index is not None
         arrivals.expect(Resident(list(resident.values()), target.index), list(resident))
     if queued:
         assert target.index is not None
         values = list(queued.values())
-        arrivals.expect(Queued(values, target.index, reads_late=reads_late), list(queued))
+        arrivals.expect(Queued(values, target.index, read_late), list(queued))
     if batch is not None:
         from dlferry import _blocks  # most processes never get here
 
         assert target.index is not None
-        arrivals.expect(_blocks.batch_to_device(batch, casts, target.index), batch.numbers)
+        crossing = _blocks.batch_to_device(batch, casts, target.index, aside=aside)
+        arrivals.expect(crossing, batch.numbers)
     # Small arrays come last in the order of places, and start first: they are soon through.
     for place in sorted(crossings, reverse=True):
         indices, arrays, dtypes = zip(*crossings[place], strict=True)
@@ -180,7 +184,7 @@ def started(leaves: list[Any], target: torch.device, casts: Casts, *, pack: bool
         else:
             packed = place == 1 and len(arrays) > 1
             assert target.index is not None
-            crossing = _link.to_device(arrays, dtypes, target.index, packed=packed)
+            crossing = _link.to_device(arrays, dtypes, target.index, packed=packed, aside=aside)
             arrivals.expect(crossing, indices)
     return arrivals
 

@@ -30,7 +30,11 @@ class Run(NamedTuple):
 
 
 def batch_to_device(
-    batch: core.Batch, casts: Callable[[torch.dtype], torch.dtype], device: int
+    batch: core.Batch,
+    casts: Callable[[torch.dtype], torch.dtype],
+    device: int,
+    *,
+    aside: bool = False,
 ) -> Crossing:
     """Start to copy small arrays into one block of new memory, where each is a tensor.
 
@@ -39,6 +43,7 @@ def batch_to_device(
             `wait_until_read` returns; kept alive so long.
         casts: The dtype of the result for each dtype of theirs.
         device: Its index.
+        aside: As in `to_new_memory`.
     """
     _driver.require()
     size, placed = batch.place({kind: wire_dtype(kind, casts(kind)) for kind in batch.dtypes})
@@ -59,7 +64,8 @@ def batch_to_device(
     dtypes = None
     if any(casts(run.source) != run.dtype for run in runs):
         dtypes = [dtype for run in runs for dtype in [casts(run.source)] * run.length]
-    return to_new_memory(size <= core.INLINE_BYTES, dtypes, device, new, start)
+    inline = size <= core.INLINE_BYTES
+    return to_new_memory(inline, dtypes, device, new, start, aside=aside)
 
 
 def stack_to_device(arrays: core.Arrays, device: int) -> Crossing:

@@ -9,6 +9,8 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from dlferry import _convert, _stacked, _torch
 from dlferry._native import NATIVE, core
 from dlferry._stacked import REFUSALS
@@ -99,14 +101,22 @@ def _tensors(batch: Sequence[Any], *, collate_fn_map: Functions) -> torch.Tensor
 
 
 def _arrays(batch: Sequence[Any], *, collate_fn_map: Functions) -> Any:
-    if collate_fn_map.get(torch.Tensor) is _tensors:
+    kinds = {*map(type, batch)}
+    if collate_fn_map.get(torch.Tensor) is _tensors and all(
+        issubclass(kind, np.ndarray) for kind in kinds
+    ):
         stacked = _stacked.of_arrays(batch)
         if stacked is not None:
             return stacked
     torchs = _torch.collating()
     if batch[0].dtype.kind in "SUO":
         return torchs.collate_numpy_array_fn(batch, collate_fn_map=collate_fn_map)  # which refuses
-    tensors = [_asarray(sample, readonly="share") for sample in batch]
+    tensors = [
+        _asarray(sample, readonly="share")
+        if isinstance(sample, np.ndarray)
+        else torch.as_tensor(sample)
+        for sample in batch
+    ]
     return torchs.collate(tensors, collate_fn_map=collate_fn_map)
 
 
@@ -137,10 +147,19 @@ def _integers(batch: Sequence[Any], *, collate_fn_map: Functions) -> torch.Tenso
     return made
 
 
+def _is_real(sample: object) -> bool:
+    if isinstance(sample, (np.ndarray, np.generic)):
+        return sample.dtype.kind in "biuf"
+    return type(sample) in PLAIN
+
+
 def _of_numbers(batch: Sequence[Any], dtype: torch.dtype | None) -> torch.Tensor | None:
-    """Numbers and arrays without axes; None where torch has to say what is wrong."""
-    if not NATIVE and PLAIN.issuperset(map(type, batch)):
+    """Real numbers of Python and NumPy; None where torch has to say what is wrong, or else."""
+    is_plain = PLAIN.issuperset(map(type, batch))
+    if is_plain and not NATIVE:
         return None  # without the core, torch is the faster one
+    if not is_plain and not all(map(_is_real, batch)):
+        return None
     try:
         return _asarray(batch, dtype=dtype)
     except REFUSALS:

@@ -63,7 +63,7 @@ def copyto(dst: Any, src: Any) -> Transfer:
         near = _move.moved(source, to.device, to.dtype) if crosses else source
         _torch.fill(to.detach(), near)
         if to.device.type == "cuda":
-            arrivals.expect(_queued.Queued([to], to.device.index, reads_late=False), [0])
+            arrivals.expect(_queued.Queued([to], to.device.index), [0])
         else:
             arrivals.add(0, to)
     _torch.wrote(to)

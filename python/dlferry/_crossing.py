@@ -70,7 +70,7 @@ class Crossing:
     """Copies on their way, and the tensors they go to."""
 
     __slots__ = (
-        "_cast_on", "_casting", "_device", "_dtypes", "_handle", "_landed", "_memory", "_results",
+        "_cast_on", "_casting", "_dtypes", "_handle", "_landed", "_memory", "_results", "device",
     )  # fmt: skip
 
     def __init__(
@@ -84,7 +84,7 @@ class Crossing:
         self._handle = handle
         self._landed = landed
         self._dtypes = dtypes
-        self._device = device
+        self.device = device
         self._memory = memory
         self._results: Sequence[torch.Tensor] | None = None
         self._cast_on = 0
@@ -114,41 +114,47 @@ class Crossing:
     def wait(self, stream: int | None = None) -> None:
         """Make a stream, by default the current one, wait for the copies and keep their memory."""
         if stream is None:
-            stream = _torch_cuda.current_stream(self._device)
+            stream = _torch_cuda.current_stream(self.device)
         self._handle.wait(stream)
         if self._memory is not None and stream != self._memory.stream:
             for tensor in self._memory.blocks:
-                _torch_cuda.record(tensor, self._device, stream)
+                _torch_cuda.record(tensor, self.device, stream)
 
     def tensors(self) -> Sequence[torch.Tensor]:
         """The results: for the current stream on a device, ready to read on the host.
 
         The same ones each time. What the device has to cast, it casts once, on the stream that is
         current at the first call; other streams wait for that one.
+
+        Raises:
+            CudaError: As `synchronize`, and where the device would have to cast on a stream that is
+                being captured: the graph would, each time, and nobody before.
         """
         if self._landed[0].device.type == "cpu":
             self.synchronize()
             return list(self._landed)
-        self.wait()
-        stream = _torch_cuda.current_stream(self._device)
+        stream = _torch_cuda.current_stream(self.device)
+        self.wait(stream)
         with self._casting:
             if self._results is None:
-                self._results = self._cast()
+                self._results = self._cast(stream)
                 self._cast_on = stream
         if stream != self._cast_on:
             cast = [r for r, t in zip(self._results, self._landed, strict=True) if r is not t]
             if cast:
-                _torch_cuda.follow(self._device, stream, self._cast_on)
+                _torch_cuda.follow(self.device, stream, self._cast_on)
             for tensor in cast:
-                _torch_cuda.record(tensor, self._device, stream)
+                _torch_cuda.record(tensor, self.device, stream)
         return self._results
 
-    def _cast(self) -> Sequence[torch.Tensor]:
-        if self._dtypes is None:
+    def _cast(self, stream: int) -> Sequence[torch.Tensor]:
+        dtypes = self._dtypes or [tensor.dtype for tensor in self._landed]
+        if all(tensor.dtype == dtype for tensor, dtype in zip(self._landed, dtypes, strict=True)):
             return self._landed
+        core.check_stream(self.device, stream)
         return [
             tensor if tensor.dtype == dtype else _torch_cuda.converted(tensor, dtype)
-            for tensor, dtype in zip(self._landed, self._dtypes, strict=True)
+            for tensor, dtype in zip(self._landed, dtypes, strict=True)
         ]
 
 
@@ -158,6 +164,8 @@ def to_new_memory(
     device: int,
     new: Callable[[int], NewMemory],
     start: Callable[[NewMemory, int, bool], Any],
+    *,
+    aside: bool = False,
 ) -> Crossing:
     """Little goes on the current stream itself where it can, and all else by the copies' own.
 
@@ -168,9 +176,11 @@ def to_new_memory(
         new: Makes the memory, for the stream that it is given.
         start: Given the memory, the current stream, and whether to copy on that one itself. Makes
             the handle, or None where that is not to be had.
+        aside: Whether to leave the current stream out of it, for threads of ours: its owner may
+            begin a capture at any time.
     """
-    current = _torch_cuda.current_stream(device)
-    if inline:
+    current = core.copy_stream(device, "h2d") if aside else _torch_cuda.current_stream(device)
+    if inline and not aside:
         memory = new(current)
         handle = start(memory, current, True)
         if handle is not None:

@@ -49,7 +49,12 @@ def wire_dtype(source: torch.dtype, target: torch.dtype) -> torch.dtype:
 
 
 def to_device(
-    hosts: Sequence[Host], dtypes: Sequence[torch.dtype], device: int, *, packed: bool = False
+    hosts: Sequence[Host],
+    dtypes: Sequence[torch.dtype],
+    device: int,
+    *,
+    packed: bool = False,
+    aside: bool = False,
 ) -> Crossing:
     """Start to copy arrays from the host to new memory of a device, as tensors of these dtypes.
 
@@ -59,6 +64,7 @@ def to_device(
         dtypes: Of the results, which keep the strides of dense memory.
         device: Its index.
         packed: Put the arrays into one block of memory, so that they cross the link as one.
+        aside: As in `to_new_memory`.
     """
     _driver.require()
     hosts = [_readable(host) for host in hosts]
@@ -69,8 +75,8 @@ def to_device(
         return _started("h2d", leaves, new.blocks, device, current, packed, on_stream=on_stream)
 
     return to_new_memory(
-        _goes_inline(hosts, wires, packed), dtypes, device,
-        lambda stream: new_memory(hosts, wires, device, stream, packed), start,
+        not aside and _goes_inline(hosts, wires, packed), dtypes, device,
+        lambda stream: new_memory(hosts, wires, device, stream, packed), start, aside=aside,
     )  # fmt: skip
 
 

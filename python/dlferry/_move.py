@@ -1,6 +1,7 @@
 """One array to another device, for whoever needs it there at once.
 
-`_link`, `_crossing` and `_blocks` are imported by the first call: who stays on the host does without.
+`_link`, `_crossing` and `_blocks` are imported by the first call: who stays on the host does
+without.
 """
 
 from __future__ import annotations

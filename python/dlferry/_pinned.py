@@ -66,9 +66,10 @@ def pin(obj: object, /, *, readonly: Literal["error", "share"] = "error") -> tor
     Returns:
         A tensor of the same shape, strides and dtype on the same memory, which stays locked until
         the last tensor on the result's memory is gone, and keeps the owner of the memory alive so
-        long. dlferry's transfers wait for their own copies; a copy of torch's own with
-        ``non_blocking=True`` has to be waited for before the result may go. Without CUDA it is an
-        ordinary tensor, for a tensor the same one, and ``is_pinned()`` is False.
+        long: the storage of a tensor, which can no longer be resized. dlferry's transfers wait for
+        their own copies; a copy of torch's own with ``non_blocking=True`` has to be waited for
+        before the result may go. Without CUDA it is an ordinary tensor, for a tensor the same one,
+        and ``is_pinned()`` is False.
 
     Raises:
         CopyRequired: A tensor cannot share the memory.
@@ -154,9 +155,16 @@ def _host_tensor(obj: object, readonly: Any) -> torch.Tensor:
 
 
 def _registration(tensor: torch.Tensor, size: int, read_only: bool) -> object:
-    """What keeps the memory page-locked, and its owner alive."""
+    """What keeps the memory page-locked, and its owner alive: the storage, which stays as it is.
+
+    The tensor itself may be given another one by ``.data =`` or `set_`.
+    """
+    storage = tensor.untyped_storage()
+    if storage.resizable():
+        # Nothing else in torch marks a storage as one whose memory is not to be replaced.
+        _fresh.on_storage(storage, torch.uint8, 0, (storage.nbytes(),)).numpy()
     if NATIVE and _torch_cuda.is_nvidia():
         _driver.require()
         device = _torch_cuda.current_device()
-        return core.PinnedRange(tensor.data_ptr(), size, read_only, device, tensor)
-    return _torch_cuda.Registration(tensor.data_ptr(), size, tensor)
+        return core.PinnedRange(tensor.data_ptr(), size, read_only, device, storage)
+    return _torch_cuda.Registration(tensor.data_ptr(), size, storage)

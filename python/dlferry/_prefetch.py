@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from dlferry._transfer import Transfer
+
+
+STOPPED = "{} raised StopIteration"  # which would end the loop without a word
 
 
 def prefetch(
@@ -118,7 +122,10 @@ class Prefetcher:
         def start(item: Any) -> Transfer:
             if target.type == "cuda" and _driver.serves():
                 core.relax_captures()  # torch's allocator calls CUDA too, on this thread of ours
-            return _transfer.transfer(item, target, dtype=dtype, pack=pack)
+            try:
+                return _transfer.started(item, target, dtype=dtype, pack=pack, aside=True)
+            except StopIteration as error:
+                raise RuntimeError(STOPPED.format("a transfer")) from error
 
         self._iterable = iterable
         self._start = start
@@ -135,8 +142,12 @@ class Prefetcher:
             if not producer.is_alive:
                 self._producers.discard(producer)
         producer = Producer(iter(self._iterable), self._start, self._depth)
-        self._producers.add(producer)
-        return Prefetching(producer, self._transform)
+        try:
+            self._producers.add(producer)
+            return Prefetching(producer, self._transform)
+        except BaseException:  # an interrupt
+            producer.stop()
+            raise
 
     def __len__(self) -> int:
         """The number of items, as the source tells it.
@@ -179,6 +190,7 @@ class Prefetching(Iterator[Any]):
     def __init__(self, producer: Producer, transform: Callable[[Any], Any] | None) -> None:
         self._producer = producer
         self._transform = transform
+        producer.consumer = weakref.ref(self)
 
     def __next__(self) -> Any:
         """The next item; waits for it where it has not been made yet.
@@ -209,7 +221,10 @@ class Prefetching(Iterator[Any]):
                 raise arrival.error
             finally:
                 del arrival  # the traceback leads to this frame, and would keep itself alive
-        return arrival.result()
+        try:
+            return arrival.result()
+        except StopIteration as error:
+            raise RuntimeError(STOPPED.format("a transfer")) from error
 
     def _leave(self) -> None:
         """The thread has nothing left to do, unless it was stopped inside of the source."""
@@ -222,7 +237,7 @@ class Prefetching(Iterator[Any]):
             return self._transform(item)
         except StopIteration as error:
             self._producer.stop()
-            raise RuntimeError("transform raised StopIteration") from error
+            raise RuntimeError(STOPPED.format("transform")) from error
         except BaseException:
             self._producer.stop()
             raise

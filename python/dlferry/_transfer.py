@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from dlferry import _move, _torch, _torch_cuda
+from dlferry import _move, _torch
 from dlferry._torch import torch
 from dlferry._tree import Tree
 
@@ -45,16 +45,18 @@ class Transfer:
         that produces.
 
         Args:
-            stream: A `torch.cuda.Stream`, an object with ``__cuda_stream__``, or a handle; by
-                default the current stream of the device.
+            stream: A `torch.cuda.Stream` of the device, an object with ``__cuda_stream__``, or a
+                handle; by default the current stream of the device.
 
         Raises:
+            TypeError: `stream` is none of these.
+            ValueError: `stream` is of another device.
             CudaError: A call of the driver failed, or the stream is being captured and the copies
                 are not done.
             DriverUnavailable: The process is ending, or is a fork of the one that started it.
             concurrent.futures.CancelledError: The transfer was cancelled.
         """
-        self._arrivals.wait(_torch_cuda.stream_handle(stream))
+        self._arrivals.wait(stream)
 
     def synchronize(self, timeout: float | None = None) -> None:
         """Wait until the transfer is done.
@@ -152,12 +154,24 @@ def transfer(
         >>> handle.result()["image"].shape
         torch.Size([2, 3])
     """
+    return started(tree, _torch.device(device), dtype=dtype, pack=pack)
+
+
+def started(
+    tree: Any,
+    target: torch.device,
+    *,
+    dtype: torch.dtype | Mapping[torch.dtype, torch.dtype] | None,
+    pack: bool,
+    aside: bool = False,
+) -> Transfer:
+    """As `transfer`; `aside` as in `_crossing.to_new_memory`."""
     from dlferry import _arrivals
 
-    target = _torch.device(device)
     taken = Tree(tree, _arrivals.is_array)
     casts = _arrivals.Casts(dtype, exact=taken.is_bare)
-    return Transfer(taken, _arrivals.started(taken.leaves, target, casts, pack=pack))
+    arrivals = _arrivals.started(taken.leaves, target, casts, pack=pack, aside=aside)
+    return Transfer(taken, arrivals)
 
 
 def to_device(
@@ -196,7 +210,7 @@ def to_device(
         little = _move.little(tree, target, dtype)
         if little is not None:
             return little
-    moving = transfer(tree, target, dtype=dtype, pack=pack)
+    moving = started(tree, target, dtype=dtype, pack=pack)
     moving._wait_until_read()
     return moving.result()
 

@@ -112,9 +112,10 @@ def _opened(node: Any) -> tuple[Rebuild, Iterable[Any]] | None:
     registered = None if isinstance(node, dict) else _registered_with_optree(node)
     if registered is not None:
         return registered
+    if (kind.__module__, kind.__name__) == ("torch.nn.utils.rnn", "PackedSequence"):
+        return _repacked(node)
     if isinstance(node, tuple):
-        named = hasattr(kind, "_fields")
-        return (lambda children: kind(*children)) if named else kind, node
+        return _retupled(node), node
     if isinstance(node, list):
         return _refilled(node), node
     if isinstance(node, Mapping):
@@ -126,6 +127,28 @@ def _opened(node: Any) -> tuple[Rebuild, Iterable[Any]] | None:
 
 
 _ATOMS = frozenset({str, bytes, bytearray, int, float, complex, bool, type(None), range, set})
+
+
+def _repacked(node: Any) -> tuple[Rebuild, Iterable[Any]]:
+    """torch wants the lengths of its packed sequences on the host, wherever the rest is."""
+    kind: Any = type(node)
+    return (
+        lambda new: kind(new[0], node.batch_sizes, *new[1:]),
+        [node.data, node.sorted_indices, node.unsorted_indices],
+    )
+
+
+def _retupled(node: tuple[Any, ...]) -> Rebuild:
+    kind: Any = type(node)
+    is_named = hasattr(kind, "_fields")
+
+    def rebuild(children: list[Any]) -> Any:
+        made = kind(*children) if is_named else kind(children)
+        if hasattr(node, "__dict__"):  # what a subclass has besides its items
+            vars(made).update(vars(node))
+        return made
+
+    return rebuild
 
 
 def _refilled(node: list[Any]) -> Rebuild:
@@ -168,7 +191,8 @@ def _with_fields(node: Any, names: list[str]) -> Rebuild:
 def _registered_with_optree(node: Any) -> tuple[Rebuild, Iterable[Any]] | None:
     # A type can only have been registered by someone who has imported it.
     optree: Any = sys.modules.get("optree")
-    if optree is None or optree.register_pytree_node.get(type(node)) is None:
+    entry = None if optree is None else optree.register_pytree_node.get(type(node))
+    if entry is None or entry.type is not type(node):  # or it is one of all named tuples
         return None
     children, metadata, _, unflatten = optree.tree_flatten_one_level(node)
     return lambda new: unflatten(metadata, tuple(new)), children

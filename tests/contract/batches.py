@@ -87,6 +87,8 @@ BATCHES: dict[str, Callable[[], list[Any]]] = {
     "ints and floats": lambda: [1, 2.5],
     "ints and complex": lambda: [1, 2j],
     "a float and an array": lambda: [1.0, np.array(2.5)],
+    "an int and a tensor": lambda: [1, torch.tensor(2.0)],
+    "a subclass of Tensor among arrays": lambda: [F, T.as_subclass(Sub), F],
     "an int and a scalar": lambda: [1, np.float64(2.5)],
     "huge ints among floats": lambda: [0.5, 2**70],
     "scalars of two dtypes": lambda: [np.float32(1), np.float64(2)],

@@ -113,6 +113,8 @@ ERRORS: dict[str, Callable[[], list[Any]]] = {
     "a set": lambda: [{1}, {2}],
     "complex numbers": lambda: [1j, 2j],
     "complex among floats": lambda: [1.0, 2j],
+    "a complex tensor among floats": lambda: [1.0, torch.tensor(1j)],
+    "times among floats": lambda: [1.5, np.datetime64("2020"), np.timedelta64(5, "s")],
     "strings among ints": lambda: [1, "a"],
     "arrays of strings": lambda: [np.array("a"), np.array("b")],
     "arrays of objects": lambda: [np.array([None]), np.array([None])],

@@ -156,16 +156,17 @@ def test_at_most_depth_items_are_under_way() -> None:
 
 def test_arguments_of_transfer_are_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    transfer = _transfer.transfer
+    started = _transfer.started
 
     def spy(tree: Any, device: Any, **request: Any) -> Any:
         seen.append((torch.device(device), request))
-        return transfer(tree, device, **request)
+        return started(tree, device, **request)
 
-    monkeypatch.setattr(_transfer, "transfer", spy)
+    monkeypatch.setattr(_transfer, "started", spy)
     [item] = dlferry.prefetch(items(1), "cpu", dtype=torch.bfloat16, pack=False)
     assert item["x"].dtype == torch.bfloat16
-    assert seen == [(torch.device("cpu"), {"dtype": torch.bfloat16, "pack": False})]
+    asked = {"dtype": torch.bfloat16, "pack": False, "aside": True}
+    assert seen == [(torch.device("cpu"), asked)]
 
 
 def test_on_the_cpu_items_are_passed_on_as_transfer_gives_them() -> None:
@@ -242,6 +243,31 @@ def test_an_error_of_the_source_arrives_in_its_place(raised: BaseException, afte
     names = [entry.name for entry in caught.traceback]
     assert names[-1] == "source" and "_run" not in names
     assert list(iterator) == []
+
+
+class Stops:
+    """An array whose export raises what would end a loop."""
+
+    def __dlpack__(self, **_: Any) -> Any:
+        raise StopIteration
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return (1, 0)
+
+
+class Fussy(dict[str, Any]):
+    """A container that is not made a second time."""
+
+    def __copy__(self) -> Any:
+        raise StopIteration
+
+
+@pytest.mark.parametrize("item", [Stops(), Fussy(x=np.ones(2))], ids=["transfer", "result"])
+def test_a_transfer_that_stops_the_iteration_does_not_end_it(item: Any) -> None:
+    iterator = iter(dlferry.prefetch([np.ones(1), item, np.ones(1)], "cpu"))
+    next(iterator)
+    with pytest.raises(RuntimeError, match="raised StopIteration"):
+        next(iterator)
 
 
 def test_an_error_of_a_transfer_arrives_in_its_place() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import math
+import weakref
 from typing import Any
 
 import pytest
@@ -113,3 +115,31 @@ def test_streams_by_their_handles(monkeypatch: pytest.MonkeyPatch, handle: int) 
     monkeypatch.setattr(torch.cuda, "default_stream", lambda device: 0)
     monkeypatch.setattr(_torch_cuda, "_streams", {})
     assert [_torch_cuda._stream(0, handle) for _ in range(2)] == [handle, handle]
+
+
+def test_page_locked_sources_outlive_a_dropped_handle(cuda: Torch) -> None:
+    cuda.pinned = True
+    source = torch.ones(3, requires_grad=True)
+    gone = weakref.finalize(source.untyped_storage(), lambda: None)
+    handle = started([source])
+    del handle, source
+    gc.collect()
+    assert gone.alive
+    cuda.event.over = True
+    started([torch.ones(1)])  # looks after what was dropped
+    gc.collect()
+    assert not gone.alive
+
+
+def test_a_stream_of_another_device_is_refused(
+    cuda: Torch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stream:
+        device, cuda_stream = torch.device("cuda", 1), 0
+
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    handle = started([torch.ones(3)])
+    with pytest.raises(ValueError, match="cuda:1.*cuda:0"):
+        handle.wait(Stream())
+    assert cuda.waits == []
+    cuda.event.over = True
