@@ -224,9 +224,9 @@ def test_packed_sequences_keep_their_lengths() -> None:
 
 
 def test_tuples_keep_their_attributes() -> None:
-    Pair = type("Pair", (tuple,), {})
-    Named = type("Named", (namedtuple("Point", "x"),), {})
-    for node in (Pair([A]), Named(A)):
+    pair = type("Pair", (tuple,), {})
+    named = type("Named", (namedtuple("Point", "x"),), {})
+    for node in (pair([A]), named(A)):
         node.note = "kept"
         made = shouted(node)
         assert type(made) is type(node) and made == ("A",) and made.note == "kept"

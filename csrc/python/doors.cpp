@@ -41,6 +41,7 @@ const Torch* resolve() {
   found->is_tracing = Builtin::of(keep(dict.get(), "is_tracing"));
   found->is_neg = method(found->tensor, "is_neg");
   found->is_conj = method(found->tensor, "is_conj");
+  found->is_inference = method(found->tensor, "is_inference");
   found->detach = method(found->tensor, "detach");
   found->untyped_storage = method(found->tensor, "untyped_storage");
   found->resizable = method(storage, "resizable");

@@ -44,6 +44,7 @@ struct Torch {
   PyObject* from_capsule;  // (legacy capsule, dtype) -> tensor, where there is no table
   Method is_neg;
   Method is_conj;
+  Method is_inference;
   Method detach;
   Method untyped_storage;
   Method resizable;     // of UntypedStorage

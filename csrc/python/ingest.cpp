@@ -117,7 +117,8 @@ void ingest_ndarray(PyArrayObject* array, Source& source) noexcept {
   if (!dtype) return;
   source.has_dtype = true;
   view.dtype = *dtype;
-  if (PyArray_ISCARRAY(array)) {  // aligned, writable, C-contiguous, in native byte order
+  // Aligned, writable, C-contiguous, in native byte order; complex numbers may not be for torch.
+  if (PyArray_ISCARRAY(array) && !is_complex(*dtype)) {
     source.contiguous = true;
     return;
   }

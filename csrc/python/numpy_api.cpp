@@ -57,7 +57,8 @@ std::array<dlpack::DataType, kByTypeNumber.size()> dlpack_types{};
 
 void find_dlpack_types() noexcept {
   for (std::size_t number = 0; number < kByTypeNumber.size(); ++number) {
-    if (kByTypeNumber[number]) dlpack_types[number] = info(*kByTypeNumber[number]).dlpack;
+    const std::optional<DType> dtype = kByTypeNumber[number];
+    if (dtype && !is_complex(*dtype)) dlpack_types[number] = info(*dtype).dlpack;
   }
 }
 

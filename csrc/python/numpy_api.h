@@ -29,7 +29,7 @@ namespace dlferry::python {
 [[nodiscard]] std::optional<View> view_of_array(PyArrayObject* array) noexcept;
 
 // A dtype in DLPack's terms, in one step, by NumPy's type number; null for what is not NumPy's own,
-// or torch cannot hold.
+// or torch cannot hold, and for complex numbers, which torch wants better aligned than NumPy does.
 [[nodiscard]] const dlpack::DataType* dlpack_type_of_number(int number) noexcept;
 
 // Of a scalar of NumPy's own types, whose value PyArray_ScalarAsCtype gives; empty for what is

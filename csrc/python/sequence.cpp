@@ -157,6 +157,8 @@ PyObject* fill_into(const Torch& torch, Leaves& leaves, const SequenceRequest& r
   const auto dtype = leaves.dtype();
   if (!dtype || leaves.has_numbers() || is_watched(torch) || !leaves.look_again()) return nullptr;
   if (!look_plain(torch, out, seen)) return nullptr;
+  // Such a tensor is written to in inference mode only: torch knows.
+  if (Ref::steal(torch.is_inference(out)).get() != Py_False) return nullptr;
   const View& view = seen.view;
   const bool agrees =
       request.dtype == Py_None ? can_cast(*dtype, view.dtype) : *dtype == view.dtype;

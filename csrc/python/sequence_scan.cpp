@@ -61,7 +61,8 @@ std::optional<DType> promoted(const Torch& torch, std::uint32_t kinds) {
   const Ref answer =
       list ? Ref::steal(PyObject_CallOneArg(installed().promoted, list.get())) : Ref();
   const auto dtype = answer ? dtype_from_torch(torch, answer.get()) : std::nullopt;
-  if (dtype && count < known.size()) known[count++] = {kinds, *dtype};
+  // Nothing at all has torch's default dtype, which changes.
+  if (dtype && kinds != 0 && count < known.size()) known[count++] = {kinds, *dtype};
   return dtype;
 }
 

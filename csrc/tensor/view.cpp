@@ -25,9 +25,9 @@ Layout layout_of(const View& view) noexcept {
     layout.negative_stride |= view.strides[axis] < 0;
     layout.odd_stride |= (view.strides[axis] & within_item) != 0;
   }
-  // A complex number needs the alignment of one of its parts only.
-  const auto within_part = static_cast<std::uintptr_t>(info(view.dtype).swap_size - 1);
-  layout.misaligned = (reinterpret_cast<std::uintptr_t>(view.data) & within_part) != 0;
+  // NumPy is content with a complex number whose parts are aligned; torch wants the whole.
+  layout.misaligned =
+      (reinterpret_cast<std::uintptr_t>(view.data) & static_cast<std::uintptr_t>(within_item)) != 0;
   return layout;
 }
 

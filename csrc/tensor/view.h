@@ -29,7 +29,7 @@ struct View {
 struct Layout {
   bool negative_stride = false;
   bool odd_stride = false;  // not a multiple of the item size
-  bool misaligned = false;  // data not aligned to the item (to one part, for complex numbers)
+  bool misaligned = false;  // data not aligned to the item (complex numbers too)
 };
 [[nodiscard]] Layout layout_of(const View& view) noexcept;
 

@@ -168,6 +168,6 @@ def _facts(
     facts = Fact.BYTE_ORDER * (not element.isnative)
     if any(stride < 0 or stride % element.itemsize for stride in strides):
         facts |= Fact.STRIDES
-    if address % (element.itemsize // (2 if element.kind == "c" else 1)):
+    if address % element.itemsize:
         facts |= Fact.ALIGNMENT
     return int(facts)

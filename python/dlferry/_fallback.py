@@ -41,16 +41,16 @@ class Source:
 
 
 class _Memory:
-    """Describes the memory of an array anew, and keeps the array."""
+    """Describes the memory of an array anew, and keeps the array and its owner."""
 
-    def __init__(self, owner: Array, strides: tuple[int, ...]) -> None:
-        self.owner = owner
+    def __init__(self, array: Array, strides: tuple[int, ...], owner: object) -> None:
+        self.kept = (array, owner)
         self.__array_interface__ = {
             "version": 3,
-            "shape": owner.shape,
+            "shape": array.shape,
             "strides": strides,
-            "typestr": owner.dtype.str,
-            "data": (owner.ctypes.data, False),
+            "typestr": array.dtype.str,
+            "data": (array.ctypes.data, False),
         }
 
 
@@ -90,7 +90,7 @@ def _from_array(array: Array, origin: object) -> Source:
         )
     if not array.dtype.isnative:
         source.facts |= Fact.BYTE_ORDER
-    if array.size and array.ctypes.data % _alignment(array.dtype):
+    if array.size and array.ctypes.data % size:
         source.facts |= Fact.ALIGNMENT
     if not array.flags.writeable:
         source.facts |= Fact.READ_ONLY
@@ -103,10 +103,6 @@ def _is_reachable(array: Array) -> bool:
     low = address + sum(span for span in spans if span < 0)
     high = address + sum(span for span in spans if span > 0) + array.itemsize
     return bool(low >= 0 and high < 1 << 63)
-
-
-def _alignment(dtype: np.dtype[Any]) -> int:
-    return dtype.itemsize // 2 if dtype.kind == "c" else dtype.itemsize
 
 
 def _from_producer(obj: Any, never_copy: bool) -> Source | None:
@@ -159,13 +155,16 @@ def _is_dense(array: Array) -> bool:
     return True
 
 
-def _on_memory(array: Array, dtype: torch.dtype) -> torch.Tensor:
-    """A tensor on an array in native byte order; ml_dtypes' elements go over as their bits."""
+def _on_memory(array: Array, dtype: torch.dtype, owner: object = None) -> torch.Tensor:
+    """A tensor on an array in native byte order; ml_dtypes' elements go over as their bits.
+
+    Keeps the array, and what it was found in.
+    """
     if not array.size:
         return _fresh.empty(array.shape, dtype)
     strides = tuple(s * array.dtype.itemsize for s in _element_strides(array, keep=True))
     bits = array if _sources.is_numpys_own(array.dtype) else array.view(f"u{array.dtype.itemsize}")
-    tensor: torch.Tensor = torch.from_numpy(np.asarray(_Memory(bits, strides)))
+    tensor: torch.Tensor = torch.from_numpy(np.asarray(_Memory(bits, strides, owner)))
     return tensor if tensor.dtype == dtype else tensor.view(dtype)
 
 
@@ -175,7 +174,7 @@ def share(source: Source, /) -> torch.Tensor:
         return torch.utils.dlpack.from_dlpack(source.capsule)
     assert source.array is not None
     assert source.dtype is not None
-    return _on_memory(source.array, source.dtype)
+    return _on_memory(source.array, source.dtype, source.origin)
 
 
 def copy(source: Source, dtype: torch.dtype, /) -> torch.Tensor:

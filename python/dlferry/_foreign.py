@@ -126,5 +126,14 @@ def plain_array(array: Array) -> Array:
                 "a masked array with masked elements: a tensor has no mask; pass array.filled(...) "
                 "or array.compressed(), and array.mask beside it"
             )
-        return np.asarray(array.data)
-    return np.asarray(array)
+        array = array.data
+    plain = np.asarray(array)
+    if plain is array or plain.base is array or plain.dtype.hasobject or plain.dtype.names:
+        return plain
+    # NumPy bases a view on what it is a view of, and lets go of what stood in between.
+    place, element = plain.ctypes.data, np.dtype(plain.dtype.str)
+    kept = array_at(
+        place, element, plain.shape, strides=plain.strides, readonly=not plain.flags.writeable,
+        owner=array,
+    )  # fmt: skip
+    return kept.view(plain.dtype)

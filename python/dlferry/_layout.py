@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -44,17 +45,25 @@ def is_dense(tensor: torch.Tensor) -> bool:
     return tensor.is_contiguous() or layout_of(tensor) is not None
 
 
-def repeats(tensor: torch.Tensor) -> bool:
-    """Whether two elements of a tensor are at one place in memory.
+def repeats(array: Any) -> bool:
+    """Whether two elements of a tensor or ndarray touch one place in memory.
 
     torch refuses to write to such memory only where a stride is 0, and does not look further.
     """
-    if tensor.numel() == 0:
+    if isinstance(array, torch.Tensor):
+        return _repeats(array.shape, array.stride())
+    strides = [abs(stride) for stride in array.strides]
+    return _repeats([*array.shape, array.itemsize], [*strides, 1])
+
+
+def _repeats(shape: Sequence[int], strides: Sequence[int]) -> bool:
+    if 0 in shape:
         return False
     reach = 0  # of the axes with smaller strides
-    spans = zip(tensor.stride(), tensor.shape, strict=True)
     is_nested = True
-    for stride, length in sorted(span for span in spans if span[1] > 1):
+    for stride, length in sorted(zip(strides, shape, strict=True)):
+        if length == 1:
+            continue
         if stride == 0:
             return True
         is_nested = is_nested and stride > reach
@@ -62,8 +71,8 @@ def repeats(tensor: torch.Tensor) -> bool:
     if is_nested:
         return False
     places: torch.Tensor = torch.zeros(reach + 1, dtype=torch.bool, device="cpu")
-    places.as_strided(tensor.shape, tensor.stride()).fill_(True)
-    return int(places.count_nonzero()) < tensor.numel()
+    places.as_strided(shape, strides).fill_(True)
+    return int(places.count_nonzero()) < math.prod(shape)
 
 
 def _layout(shape: Sequence[int], strides: Sequence[int], unit: int) -> Layout | None:

@@ -116,6 +116,11 @@ def _device_of(tensors: list[torch.Tensor]) -> torch.device:
 def _check_out(out: object, request: Request) -> None:
     if not _torch.is_tensor(out):
         raise TypeError(f"out must be a tensor, not {type(out).__name__}")
+    if out.is_inference() and not torch.is_inference_mode_enabled():
+        raise ValueError(
+            "out is an inference tensor, which is written to in inference mode only; enter "
+            "torch.inference_mode(), or pass out.clone()"
+        )
     if request.dtype is not None and request.dtype != out.dtype:
         raise ValueError(f"dtype={request.dtype} contradicts the dtype {out.dtype} of out")
     if request.device is not None and request.device != out.device:

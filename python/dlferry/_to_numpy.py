@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from dlferry import _convert, _guard, _modes, _move, _sequence, _sources, _torch
+from dlferry import _convert, _guard, _layout, _modes, _move, _sequence, _sources, _torch
 from dlferry._errors import UnsupportedInput
 from dlferry._native import core
 from dlferry._policy import Decision, Fact, Subject, refusal
@@ -65,11 +65,23 @@ def to_numpy(
     if _torch.is_tensor(x):
         return from_tensor(x, wanted, copy)
     is_sequence = _sequence.is_sequence(x)
-    tensor = _convert.asarray(x, device="cpu" if is_sequence else None, copy=copy)
+    tensor = _of_numbers(x, wanted, copy) if is_sequence else _convert.asarray(x, copy=copy)
     if is_sequence and wanted is not None and wanted != _own_dtype(tensor.dtype, wanted):
         return from_tensor(tensor, wanted, True)  # the copy of numbers that the caller asked for
     # What `asarray` copied is not copied again.
     return from_tensor(tensor, wanted, None if copy else copy)
+
+
+def _of_numbers(x: object, wanted: np.dtype[Any] | None, copy: bool | None) -> torch.Tensor:
+    """A sequence on the host, at once in the dtype that is wanted where torch has that."""
+    dtype = None if wanted is None else _torch.dtypes().get(wanted.name)
+    try:
+        return _convert.asarray(x, dtype=dtype, device="cpu", copy=copy)
+    except TypeError:
+        if dtype is None or dtype.is_complex:
+            raise
+        # Complex numbers, of which NumPy takes the real parts.
+        return _convert.asarray(x, dtype=torch.complex128, device="cpu", copy=copy)
 
 
 def _written(x: object, out: Array) -> Array:
@@ -82,8 +94,12 @@ def _written(x: object, out: Array) -> Array:
         tensor = x.detach()
     else:
         source = None
-        device = "cpu" if _sequence.is_sequence(x) else None
-        tensor = _convert.asarray(x, device=device, readonly="share")
+        is_sequence = _sequence.is_sequence(x)
+        tensor = (
+            _of_numbers(x, out.dtype, None)
+            if is_sequence
+            else _convert.asarray(x, readonly="share")
+        )
     if out.shape != tuple(tensor.shape):
         raise ValueError(f"out has shape {out.shape}, and the input has {tuple(tensor.shape)}")
     if source is not None and source.dtype is not None and not source.facts:
@@ -100,6 +116,10 @@ def _check_out(out: object, wanted: np.dtype[Any] | None, copy: bool | None) -> 
         raise ValueError("out= is copied into; leave copy=False out")
     if not out.flags.writeable:
         raise ValueError("out is read-only")
+    if np.ma.is_masked(out):
+        raise ValueError("out is masked, and would go on hiding what is written; pass out.data")
+    if _layout.repeats(out):
+        raise ValueError("out has elements that share memory, as from broadcast_to or as_strided")
     if wanted is not None and wanted != out.dtype:
         raise ValueError(f"dtype={wanted} contradicts the dtype {out.dtype} of out")
 
@@ -154,7 +174,8 @@ def from_tensor(tensor: torch.Tensor, wanted: np.dtype[Any] | None, copy: bool |
     _modes.refuse_fakes()
     own = _own_dtype(tensor.dtype, wanted)
     dtype = wanted or own
-    facts = Fact.DTYPE * (own != dtype) | Fact.DEVICE * (tensor.device.type != "cpu")
+    is_own = own is not None and own == dtype  # to NumPy, None is a dtype: float64
+    facts = Fact.DTYPE * (not is_own) | Fact.DEVICE * (tensor.device.type != "cpu")
     facts |= Fact.CONJUGATE * tensor.is_conj() | Fact.NEGATIVE * tensor.is_neg()
     decision = Decision(*core.decide(int(facts), copy, "share"))
     subject = Subject(
@@ -173,7 +194,7 @@ def from_tensor(tensor: torch.Tensor, wanted: np.dtype[Any] | None, copy: bool |
     if host.device.type != "cpu":
         host = _move.moved(host, torch.device("cpu"), host.dtype)
     host = host.resolve_conj().resolve_neg()
-    if decision.action == "copy" and own == dtype and host.data_ptr() == tensor.data_ptr():
+    if decision.action == "copy" and is_own and host.data_ptr() == tensor.data_ptr():
         host = host.clone()
     return _cast(host, own, dtype)
 
@@ -190,7 +211,7 @@ def _own_dtype(dtype: torch.dtype, wanted: np.dtype[Any] | None) -> np.dtype[Any
 
 def _cast(host: torch.Tensor, own: np.dtype[Any] | None, dtype: Any) -> Array:
     """A plain CPU tensor as an array of `dtype`."""
-    if own == dtype:
+    if own is not None and own == dtype:
         return _array(host, dtype)
     target = _torch.dtypes().get(dtype.name)
     if target is not None:

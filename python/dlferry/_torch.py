@@ -88,6 +88,7 @@ def names_for_core() -> dict[str, Any]:
         "from_capsule": from_capsule,
         "is_neg": torch.Tensor.is_neg,
         "is_conj": torch.Tensor.is_conj,
+        "is_inference": torch.Tensor.is_inference,
         "detach": torch.Tensor.detach,
         "numpy": torch.Tensor.numpy,
         "untyped_storage": torch.Tensor.untyped_storage,
@@ -196,6 +197,8 @@ def _refuse_in_fork(tensor: torch.Tensor, device: torch.device) -> None:
 
 def fill(out: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
     """Copy the elements of `source` into `out`, cast; returns `out`. They may overlap."""
+    if source.dtype != out.dtype:  # torch would negate what it has cast
+        source = source.resolve_conj().resolve_neg()
     if source.is_complex() and not out.is_complex() and out.dtype != torch.bool:
         source = source.real
     return out.copy_(source.clone() if _overlap(out, source) else source)

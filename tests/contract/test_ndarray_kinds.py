@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import warnings
+import weakref
 from typing import Any
 
 import ml_dtypes
@@ -211,3 +213,43 @@ def test_memory_that_cannot_exist_is_refused(
     for convert in (dlferry.asarray, dlferry.from_dlpack):
         with pytest.raises(BufferError, match="as_strided"):
             convert(array, copy=copy)
+
+
+@pytest.mark.parametrize("convert", CONVERTERS)
+@pytest.mark.parametrize("kind", ["c8", "c16"])
+def test_complex_numbers_whose_parts_alone_are_aligned_are_copied(kind: str, convert: Any) -> None:
+    size = np.dtype(kind).itemsize
+    block = np.arange(34, dtype=f"f{size // 2}")
+    at = (block.ctypes.data // (size // 2)) % 2  # where a whole one would be aligned
+    skewed, aligned = block[1 - at :][:32].view(kind), block[at:][:32].view(kind)
+    assert aligned.ctypes.data % size == 0 and skewed.ctypes.data % size
+    assert np.shares_memory(convert(aligned).numpy(), block)
+    made = convert(skewed)
+    assert not np.shares_memory(made.numpy(), block)
+    assert made[::2].contiguous().tolist() == skewed[::2].tolist()
+    with pytest.raises(dlferry.CopyRequired) as caught:
+        dlferry.asarray(skewed, copy=False)
+    assert caught.value.reasons == ("alignment",)
+    out = np.zeros(4, kind)
+    assert dlferry.to_numpy(np.broadcast_to(skewed[:1], (4,)), out=out) is out
+    assert out.tolist() == [skewed[0]] * 4
+    assert dlferry.stack([skewed, aligned])[0].tolist() == skewed.tolist()
+
+
+class Frame(np.ndarray[Any, Any]):
+    """An array of the user's own."""
+
+
+@pytest.mark.parametrize("convert", CONVERTERS)
+@pytest.mark.parametrize("kind", [np.ndarray, Frame])
+def test_the_very_object_lives_as_long_as_the_tensor(kind: Any, convert: Any) -> None:
+    pool = np.zeros((4, 3))
+    row = pool[0].view(kind)
+    gone = weakref.finalize(row, lambda: None)
+    tensor = convert(row)
+    del row
+    gc.collect()
+    assert gone.alive and tensor.data_ptr() == pool.ctypes.data
+    del tensor
+    gc.collect()
+    assert not gone.alive

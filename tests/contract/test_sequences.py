@@ -218,3 +218,15 @@ def test_long_lists_against_torch(rng: np.random.Generator) -> None:
         assert_same_values(dlferry.asarray(nested), torch.tensor(nested))
     half = dlferry.asarray(floats.tolist(), dtype=torch.float16)
     assert_same_values(half, cast(torch.from_numpy(floats), torch.float16))
+
+
+def test_nothing_at_all_has_the_default_dtype_of_the_moment() -> None:
+    class Items(list[Any]):
+        pass
+
+    for dtype in (torch.float32, torch.float64, torch.float32):
+        torch.set_default_dtype(dtype)
+        try:
+            assert dlferry.stack([[]]).dtype == dlferry.asarray([Items()]).dtype == dtype
+        finally:
+            torch.set_default_dtype(torch.float32)

@@ -143,3 +143,12 @@ def test_autograd_learns_that_out_has_changed(wrap: Any) -> None:
     dlferry.stack([wrap(a) for a in arrays()], out=out)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         y.backward()
+
+
+def test_out_of_inference_mode_is_written_there_alone() -> None:
+    with torch.inference_mode():
+        out = torch.zeros(2, 2)
+        assert dlferry.stack([np.ones(2, np.float32)] * 2, out=out) is out
+    with pytest.raises(ValueError, match="inference"):
+        dlferry.stack([np.zeros(2, np.float32)] * 2, out=out)
+    assert bool((out == 1).all())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -261,3 +262,68 @@ def test_the_default_device_plays_no_part() -> None:
     torch.set_default_device("meta")
     assert same_memory(dlferry.to_numpy(t), t)
     assert dlferry.to_numpy(t, copy=True, dtype=np.float64)[0, 1] == 1
+
+
+@pytest.mark.parametrize(
+    ("numbers", "dtype"),
+    [
+        ([0.1], "f8"), ([2**53 + 1, 0.5], "i8"), ([16777217.0], "i8"), ([1e300], "f8"),
+        ([2**63], "u8"), ([0.1, 1e300], ">f8"),
+    ],
+)  # fmt: skip
+def test_numbers_become_the_dtype_at_once(numbers: list[Any], dtype: str) -> None:
+    expected = [int(n) if np.dtype(dtype).kind in "iu" else n for n in numbers]
+    assert dlferry.to_numpy(numbers, dtype=dtype).tolist() == expected
+    assert dlferry.to_numpy(numbers, out=np.empty(len(numbers), dtype)).tolist() == expected
+
+
+def test_numbers_outside_of_the_dtype_are_refused() -> None:
+    with pytest.raises(OverflowError):
+        dlferry.to_numpy([300], dtype=np.uint8)
+    out = np.zeros(1, np.uint8)
+    with pytest.raises(OverflowError):
+        dlferry.to_numpy([300], out=out)
+    assert out[0] == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float8_e5m2])
+def test_float64_is_not_the_dtype_of_what_numpy_lacks(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    tensor = torch.ones(2).to(dtype)
+    for wanted in (np.float64, "d", torch.float64, np.float32):
+        assert dlferry.to_numpy(tensor, dtype=wanted).tolist() == [1, 1]
+    with pytest.raises(dlferry.CopyRequired):
+        dlferry.to_numpy(tensor, dtype=np.float64, copy=False)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_out_whose_elements_share_memory_is_refused(order: str) -> None:
+    view = np.lib.stride_tricks.as_strided
+    for out in (
+        view(np.zeros(1, f"{order}f8"), (3, 2), (0, 0)),
+        view(np.zeros(4, f"{order}f8"), (3, 2), (8, 8)),
+        view(np.zeros(9, f"{order}f8")[1:], (3, 2), (-4, 16)),
+    ):
+        with pytest.raises(ValueError, match="share memory"):
+            dlferry.to_numpy(torch.arange(6.0).view(3, 2), out=out)
+        assert not out.any()
+
+
+def test_out_that_hides_elements_is_refused() -> None:
+    out = np.ma.MaskedArray([1.0, 2.0], mask=[False, True])
+    with pytest.raises(ValueError, match="masked"):
+        dlferry.to_numpy(torch.ones(2), out=out)
+    assert dlferry.to_numpy(torch.ones(2), out=out.data).tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("dtype", ["?", "u2", "u4", "u8", "i4"])
+def test_the_negative_bit_is_resolved_before_a_cast(dtype: str) -> None:
+    tensor = torch.tensor([1 - 5j, 2 - 3j]).conj().imag
+    assert tensor.is_neg() and tensor.tolist() == [5, 3]
+    expected = np.array([5, 3]).astype(dtype).tolist()
+    assert dlferry.to_numpy(tensor, out=np.zeros(2, dtype)).tolist() == expected
+    wanted = dlferry.asarray(np.zeros(1, dtype)).dtype
+    assert dlferry.asarray([tensor, tensor], dtype=wanted).tolist() == [expected] * 2
+    assert dlferry.stack([tensor], dtype=wanted).tolist() == [expected]
