@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import dlferry
-from dlferry._prefetch import Prefetching
+from dlferry._prefetching import Prefetching
 from dlferry._producer import Producer
 
 LIMIT = 60.0  # seconds after which something hangs

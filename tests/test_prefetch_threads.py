@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import dlferry
-from dlferry import _prefetch, _producer, _transfer
+from dlferry import _prefetch, _prefetching, _producer, _transfer
 
 LIMIT = 60.0  # seconds after which something hangs
 
@@ -362,7 +362,7 @@ def test_an_interrupt_in_the_loop_with_a_with() -> None:
 
 def test_a_finalizer_that_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_producer, "LOOK_SECONDS", 0.01)
-    monkeypatch.setattr(_prefetch.Prefetching, "__del__", lambda self: None)
+    monkeypatch.setattr(_prefetching.Prefetching, "__del__", lambda self: None)
     iterator = iter(dlferry.prefetch(itertools.count(), "cpu"))
     assert next(iterator) == 0
     del iterator

@@ -15,7 +15,7 @@ namespace dlferry::python {
 // Callables of the Python layer. Held for the life of the process: the hot functions may run while
 // modules are being torn down.
 struct Installed {
-  PyObject* torch_names = nullptr;  // () -> dict, `_torch.names_for_core`
+  PyObject* torch_names = nullptr;  // () -> dict, `_doors.names_for_core`
   PyObject* asarray = nullptr;      // the general routes, for whatever the fast paths do not take
   PyObject* from_dlpack = nullptr;
   PyObject* to_numpy = nullptr;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dlferry import (
     _convert,
+    _doors,
     _driver,
     _export,
     _modes,
@@ -13,7 +14,6 @@ from dlferry import (
     _sources,
     _stack,
     _to_numpy,
-    _torch,
 )
 from dlferry._collate import collate
 from dlferry._config import show_config
@@ -64,7 +64,7 @@ stack = _stack.stack
 
 if _native.NATIVE:
     _native.core.install(
-        torch_names=_torch.names_for_core,
+        torch_names=_doors.names_for_core,
         asarray=_convert.asarray,
         from_dlpack=_convert.from_dlpack,
         to_numpy=_to_numpy.to_numpy,
