@@ -114,6 +114,10 @@ def _same_place(one: Array, other: Array) -> bool:
     return one.size == 0 or one.ctypes.data == other.ctypes.data
 
 
+NUMERIC = frozenset("biufcmMV")
+"""The kinds of NumPy dtypes whose elements lie in the array; ml_dtypes' are V, too."""
+
+
 def plain_array(array: Array) -> Array:
     """An instance of an ndarray subclass as an ndarray of its own class, on the same memory.
 
@@ -128,7 +132,8 @@ def plain_array(array: Array) -> Array:
             )
         array = array.data
     plain = np.asarray(array)
-    if plain is array or plain.base is array or plain.dtype.hasobject or plain.dtype.names:
+    is_kept = plain is array or plain.base is array
+    if is_kept or plain.dtype.kind not in NUMERIC or plain.dtype.names:
         return plain
     # NumPy bases a view on what it is a view of, and lets go of what stood in between.
     place, element = plain.ctypes.data, np.dtype(plain.dtype.str)

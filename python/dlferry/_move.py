@@ -42,7 +42,7 @@ def moved(array: Any, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
     return crossing.tensors()[0]
 
 
-def little(array: object, device: torch.device, dtype: torch.dtype | None) -> torch.Tensor | None:
+def little(array: Any, device: torch.device, dtype: torch.dtype | None) -> torch.Tensor | None:
     """A new tensor on a device with the elements of a small array, for the current stream.
 
     None for the general route: for what is not an exact, C-contiguous ndarray or tensor on the
@@ -53,7 +53,10 @@ def little(array: object, device: torch.device, dtype: torch.dtype | None) -> to
         device: With an index, for CUDA.
         dtype: Of the result; that of the array when None.
     """
-    if type(array) not in (np.ndarray, torch.Tensor) or not _driver.serves():
+    is_tensor = type(array) is torch.Tensor
+    if not is_tensor and type(array) is not np.ndarray:
+        return None
+    if (is_tensor and not array.is_cpu) or not _driver.serves():
         return None
     from dlferry._crossing import allocated
 

@@ -45,7 +45,8 @@ def stack(
     Raises:
         ValueError: No array at all; shapes that differ, with the place; arrays on several devices
             and no `device`; an `out` of another shape, or that contradicts `dtype` or `device`,
-            has elements that share memory, or would take part in autograd.
+            has elements that share memory, would take part in autograd, or is for inference mode
+            alone.
         UnsupportedInput: `arrays` is no sequence, or holds something that is no array.
         OverflowError: A Python number is outside the dtype.
         DriverUnavailable: `device` is a CUDA device, and there is none.

@@ -47,7 +47,9 @@ def to_numpy(
     Raises:
         CopyRequired: ``copy=False``, and something must be moved, converted or resolved.
         UnsupportedInput: The tensor is sparse, quantized, meta or fake; or NumPy has no such dtype.
-        ValueError: `out` has another shape, is read-only, or contradicts `dtype` or `copy`.
+        ValueError: `out` has another shape, is read-only, masked, or of elements that share memory;
+            or it contradicts `dtype` or `copy`.
+        OverflowError: A Python number is outside the dtype.
 
     Example:
         >>> import torch, dlferry
@@ -94,12 +96,10 @@ def _written(x: object, out: Array) -> Array:
         tensor = x.detach()
     else:
         source = None
-        is_sequence = _sequence.is_sequence(x)
-        tensor = (
-            _of_numbers(x, out.dtype, None)
-            if is_sequence
-            else _convert.asarray(x, readonly="share")
-        )
+        if _sequence.is_sequence(x):
+            tensor = _of_numbers(x, out.dtype, None)
+        else:
+            tensor = _convert.asarray(x, readonly="share")
     if out.shape != tuple(tensor.shape):
         raise ValueError(f"out has shape {out.shape}, and the input has {tuple(tensor.shape)}")
     if source is not None and source.dtype is not None and not source.facts:
