@@ -183,4 +183,4 @@ def plan(settings: Settings) -> Agenda:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main("bench_host_copies", QUESTION, plan, rounds=21))
+    raise SystemExit(main("bench_host_copies", QUESTION, plan, rounds=63))
