@@ -114,7 +114,7 @@ def _same_place(one: Array, other: Array) -> bool:
     return one.size == 0 or one.ctypes.data == other.ctypes.data
 
 
-NUMERIC = frozenset("biufcmMV")
+HELD_IN_PLACE = frozenset("biufcmMV")
 """The kinds of NumPy dtypes whose elements lie in the array; ml_dtypes' are V, too."""
 
 
@@ -133,7 +133,7 @@ def plain_array(array: Array) -> Array:
         array = array.data
     plain = np.asarray(array)
     is_kept = plain is array or plain.base is array
-    if is_kept or plain.dtype.kind not in NUMERIC or plain.dtype.names:
+    if is_kept or plain.dtype.kind not in HELD_IN_PLACE or plain.dtype.names:
         return plain
     # NumPy bases a view on what it is a view of, and lets go of what stood in between.
     place, element = plain.ctypes.data, np.dtype(plain.dtype.str)

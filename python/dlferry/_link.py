@@ -75,7 +75,7 @@ def to_device(
         return _started("h2d", leaves, new.blocks, device, current, packed, on_stream=on_stream)
 
     return to_new_memory(
-        not aside and _goes_inline(hosts, wires, packed), dtypes, device,
+        _goes_inline(hosts, wires, packed), dtypes, device,
         lambda stream: new_memory(hosts, wires, device, stream, packed), start, aside=aside,
     )  # fmt: skip
 

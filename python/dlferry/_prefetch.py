@@ -8,15 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from dlferry import _driver, _torch, _transfer
 from dlferry._native import core
-from dlferry._prefetching import STOPPED, Prefetching
+from dlferry._prefetching import STOPPED, Closeable, Prefetching
 from dlferry._producer import CLOSE_SECONDS, Producer
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     import torch
     from torch.types import Device
-    from typing_extensions import Self
 
     from dlferry._transfer import Transfer
 
@@ -89,7 +86,7 @@ def prefetch(
     return Prefetcher(iterable, device, depth, dtype, pack, transform)
 
 
-class Prefetcher:
+class Prefetcher(Closeable):
     """What `prefetch` returns: iterable, sized where its source is, and a context manager.
 
     Several iterations may go on at a time where the source allows it; each has a thread of its own.
@@ -166,16 +163,3 @@ class Prefetcher:
         deadline = time.monotonic() + CLOSE_SECONDS
         for producer in producers:
             producer.join(max(0.0, deadline - time.monotonic()))
-
-    def __enter__(self) -> Self:
-        """Close when the block is left."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """As `close`."""
-        self.close()

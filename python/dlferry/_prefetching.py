@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,28 @@ if TYPE_CHECKING:
 STOPPED = "{} raised StopIteration"  # which would end the loop without a word
 
 
-class Prefetching(Iterator[Any]):
+class Closeable(ABC):
+    """Ends with the block of a ``with`` statement."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End, and wait for what has to end with it."""
+
+    def __enter__(self) -> Self:
+        """Close when the block is left."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """As `close`."""
+        self.close()
+
+
+class Prefetching(Closeable, Iterator[Any]):
     """One iteration of a `Prefetcher`."""
 
     def __init__(self, producer: Producer, transform: Callable[[Any], Any] | None) -> None:
@@ -78,19 +100,6 @@ class Prefetching(Iterator[Any]):
         """End this iteration, as `Prefetcher.close` does."""
         self._producer.stop()
         self._producer.join(CLOSE_SECONDS)
-
-    def __enter__(self) -> Self:
-        """Close when the block is left."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """As `close`."""
-        self.close()
 
     def __del__(self) -> None:
         """Without waiting: whoever drops an iterator does not expect it to."""
